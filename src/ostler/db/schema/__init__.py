@@ -1,0 +1,59 @@
+"""The map of the data: every table of Ostler, by room. Imported by each feature's `store.py` and by the migrations.
+
+| file | holds | written by |
+|---|---|---|
+| `fleet.py` | nodes, slots, pools, SKUs, conditions, transitions, cordon holds | `nodes/`, `acceptance/` |
+| `health.py` | agent sessions, signals, orders, findings, incidents, decisions | `health/`, `remediation/` |
+| `health.py`: outcome | what checks and firmware runs measured | `trends/` |
+| `work.py` | jobs and their steps, schedules, named leases, permits, pauses, tickets | `jobs/`, `brake/`, `tickets/` |
+| `record.py` | audit log, events, webhook endpoints, deliveries, attempts | `audit/`, `events/` |
+| `access.py` | API tokens, join tokens, agents' certificates | `access/`, `provisioning/` |
+
+Times are UTC epoch seconds (see `core/clock.py`). JSON columns hold plain objects that some `model.py` describes.
+"""
+
+from ostler.db.schema.access import agent_certificate, boot_request, join_token, token
+from ostler.db.schema.columns import metadata
+from ostler.db.schema.fleet import condition, cordon_hold, node, node_mac, pool, sku, slot, transition
+from ostler.db.schema.health import agent_order, agent_session, decision, finding, incident, outcome, signal
+from ostler.db.schema.record import attempt, audit, audit_head, audit_node, delivery, endpoint, event, event_floor
+from ostler.db.schema.work import brake_rule, job, job_step, lease, pause, permit, schedule, ticket
+
+__all__ = [
+    "agent_certificate",
+    "agent_order",
+    "agent_session",
+    "attempt",
+    "audit",
+    "audit_head",
+    "audit_node",
+    "boot_request",
+    "brake_rule",
+    "condition",
+    "cordon_hold",
+    "decision",
+    "delivery",
+    "endpoint",
+    "event",
+    "event_floor",
+    "finding",
+    "incident",
+    "job",
+    "job_step",
+    "join_token",
+    "lease",
+    "metadata",
+    "node",
+    "node_mac",
+    "outcome",
+    "pause",
+    "permit",
+    "pool",
+    "schedule",
+    "signal",
+    "sku",
+    "slot",
+    "ticket",
+    "token",
+    "transition",
+]
