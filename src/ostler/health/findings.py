@@ -1,0 +1,159 @@
+"""Opens, renews and clears findings and incidents, with audit and events. Called by intake, silence and remediation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ostler.audit import service as audit
+from ostler.core.actor import Actor, ostler
+from ostler.core.ids import new_id
+from ostler.db.tx import Tx
+from ostler.events import service as events
+from ostler.faults.model import Severity
+from ostler.health import store
+from ostler.health.model import Cause, Diagnosis, condition_of
+from ostler.nodes import service as nodes_service
+from ostler.nodes import store as nodes
+from ostler.nodes.model import Condition, Node
+
+ACTOR = ostler("health")
+SERIOUS = (Severity.ERROR, Severity.FATAL)
+NODE_CONDITIONS = (
+    Condition.GPU_UNHEALTHY,
+    Condition.LINK_UNHEALTHY,
+    Condition.HARDWARE_UNHEALTHY,
+    Condition.SIGNALS_LOST,
+    Condition.SILENT,
+)
+"""Conditions that findings make true, and that end with the last of their findings."""
+
+
+def note(tx: Tx, node: Node, diagnosis: Diagnosis, *, condition: Condition | None = None) -> str:
+    """Make a diagnosis an active finding, or renew the one that says the same. Returns its id."""
+    present = store.find_active(tx, node.id, diagnosis.fault, diagnosis.device)
+    fields = {
+        "component": diagnosis.component,
+        "severity": diagnosis.severity,
+        "confidence": diagnosis.confidence,
+        "action": diagnosis.action,
+        "message": diagnosis.message,
+        "evidence": dict(diagnosis.evidence),
+        "last_at": tx.now,
+    }
+    if present is not None:
+        store.update(tx, present["id"], {**fields, "count": present["count"] + 1})
+        return str(present["id"])
+    finding_id = new_id("finding")
+    store.insert(
+        tx,
+        {
+            "id": finding_id,
+            "node_id": node.id,
+            "fault": diagnosis.fault,
+            "device": diagnosis.device,
+            "first_at": tx.now,
+            "count": 1,
+            **fields,
+        },
+    )
+    serious = diagnosis.severity in SERIOUS
+    if condition is None and serious:
+        condition = condition_of(diagnosis.component)
+    if condition is not None:
+        nodes_service.raise_condition(
+            tx, node.id, condition, reason=diagnosis.fault, message=diagnosis.message, evidence={"finding": finding_id}
+        )
+    detail = {"fault": diagnosis.fault, "device": diagnosis.device, "action": diagnosis.action}
+    audit.record(
+        tx, actor=ACTOR, action="finding.opened", subject=node.id, reason=diagnosis.message[:200], detail=detail
+    )
+    if serious:
+        unhealthy = {"node_id": node.id, "reason": diagnosis.fault, "gpu_count": node.gpu_count}
+        events.publish(tx, "node.unhealthy", node.id, unhealthy)
+    return finding_id
+
+
+def clear(tx: Tx, findings: Sequence[sa.RowMapping], *, by: str, actor: Actor = ACTOR) -> None:
+    """End findings by evidence (`by` says which), with the conditions that rested on them; close emptied incidents.
+
+    A node that has no serious finding left is healthy again, and that is published.
+    """
+    for row in findings:
+        store.update(tx, row["id"], {"cleared_at": tx.now, "cleared_by": by})
+        audit.record(
+            tx,
+            actor=actor,
+            action="finding.cleared",
+            subject=row["node_id"],
+            reason=by,
+            detail={"fault": row["fault"], "device": row["device"]},
+        )
+    for node_id in dict.fromkeys(row["node_id"] for row in findings):
+        left = store.active(tx, node_id)
+        for condition in NODE_CONDITIONS:
+            if not any(_rests_on(condition, row) for row in left):
+                nodes_service.clear_condition(tx, node_id, condition)
+        was_serious = any(row["severity"] in SERIOUS for row in findings if row["node_id"] == node_id)
+        if was_serious and not any(row["severity"] in SERIOUS for row in left):
+            events.publish(tx, "node.healthy", node_id, {"node_id": node_id, "reason": by})
+    for incident_id in dict.fromkeys(row["incident_id"] for row in findings if row["incident_id"]):
+        if not store.findings_of(tx, incident_id, active_only=True):
+            close_incident(tx, incident_id, outcome=by)
+
+
+def open_incident(tx: Tx, cause: Cause) -> str:
+    """One incident for many findings; they point to it and lose their claim to action. Returns its id."""
+    present = store.open_incident(tx, cause.cause, cause.scope, cause.subject)
+    if present is not None:
+        incident_id = str(present["id"])
+    else:
+        incident_id = new_id("incident")
+        store.insert_incident(
+            tx,
+            {
+                "id": incident_id,
+                "cause": cause.cause,
+                "scope": cause.scope,
+                "subject": cause.subject,
+                "summary": cause.summary,
+                "evidence": {"findings": list(cause.finding_ids)},
+                "opened_at": tx.now,
+            },
+        )
+        told = _incident_event(incident_id, cause.cause, cause.scope, cause.subject, cause.summary)
+        events.publish(tx, "incident.opened", incident_id, told)
+        audit.record(tx, actor=ACTOR, action="incident.opened", subject=incident_id, reason=cause.summary)
+    for finding_id in cause.finding_ids:
+        store.update(tx, finding_id, {"incident_id": incident_id})
+    return incident_id
+
+
+def close_incident(tx: Tx, incident_id: str, *, outcome: str) -> None:
+    """The cause is gone."""
+    row = store.get_incident(tx, incident_id)
+    if row["closed_at"] is not None:
+        return
+    store.update_incident(tx, incident_id, {"closed_at": tx.now, "outcome": outcome})
+    told = _incident_event(incident_id, row["cause"], row["scope"], row["subject"], row["summary"])
+    events.publish(tx, "incident.closed", incident_id, {**told, "outcome": outcome})
+    audit.record(tx, actor=ACTOR, action="incident.closed", subject=incident_id, reason=outcome)
+
+
+def _incident_event(incident_id: str, cause: str, scope: str, subject: str, summary: str) -> Mapping[str, Any]:
+    return {"incident_id": incident_id, "cause": cause, "scope": scope, "subject": subject, "summary": summary}
+
+
+def _rests_on(condition: Condition, row: sa.RowMapping) -> bool:
+    if condition is Condition.SILENT:
+        return bool(row["fault"] == "silent")
+    if condition is Condition.SIGNALS_LOST:
+        return bool(row["fault"] == "signal-gap")
+    return row["severity"] in SERIOUS and row["fault"] != "silent" and condition_of(row["component"]) is condition
+
+
+def node_of(tx: Tx, finding: sa.RowMapping) -> Node:
+    """The node that a finding is about."""
+    return nodes.get(tx, finding["node_id"])

@@ -1,0 +1,185 @@
+"""Takes a node's report into the books: sequences, signals, gaps, diagnosis. Called by `desk.py`, one transaction each.
+
+Order is (boot id, sequence). What has been stored is acknowledged; what comes twice is dropped; what will never come is
+declared by the agent, and is a finding: silence is a fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from typing import TypeVar
+
+from ostler.core.errors import BadInput
+from ostler.db.tx import Tx
+from ostler.faults.model import Action, Severity
+from ostler.health import findings, orders, store
+from ostler.health.diagnosis import ECHOES, diagnose, echoes, ended
+from ostler.health.model import Confidence, Diagnosis, HealthSettings, Observed
+from ostler.nodes import store as nodes
+from ostler.nodes.model import Condition, Node, State
+from ostler.wire.agent import Gap, Report, Signal
+
+E = TypeVar("E", bound=StrEnum)
+
+IN_SERVICE = (State.PRODUCTION,)
+
+
+def receive(tx: Tx, node_id: str, report: Report, settings: HealthSettings) -> tuple[int, list[Diagnosis]]:
+    """Store a report; returns the acknowledged sequence of its boot, and what diagnosis makes of the node now.
+
+    Raises `BadInput` when the report skips sequences without declaring them lost.
+    """
+    node = nodes.get(tx, node_id)
+    known = store.session(tx, node.id, report.boot_id)
+    if known is None:
+        store.open_session(tx, node.id, report.boot_id)
+        _new_boot(tx, node, report)
+    held = 0 if known is None else known["last_seq"]
+    ack = _sequence(report, held)
+    fresh = [one for one in report.signals if one.seq > held]
+    store.insert_signals(tx, [_row(tx, node, report.boot_id, one) for one in fresh])
+    for gap in (one for one in report.lost if one.to_seq > held):
+        _gap(tx, node, report.boot_id, gap)
+    store.advance_session(tx, node.id, report.boot_id, ack)
+    _attributes(tx, node, report)
+    if report.results:
+        orders.settle(tx, node.id, report.results)
+    if report.heartbeat is not None and not report.ended:
+        _clock(tx, node, report, settings)
+    return ack, _note_all(tx, node, settings) if fresh else []
+
+
+def _sequence(report: Report, held: int) -> int:
+    """The last sequence that is now held or declared lost; the report may overlap what is held, but not skip."""
+    spans = sorted([(one.seq, one.seq) for one in report.signals] + [(one.from_seq, one.to_seq) for one in report.lost])
+    last = held
+    for start, end in spans:
+        if start > last + 1:
+            raise BadInput(
+                f"Sequence {last + 1} follows in neither signals nor gaps; the server holds up to {held}.",
+                where=f"boot {report.boot_id}",
+            )
+        last = max(last, end)
+    return last
+
+
+def _row(tx: Tx, node: Node, boot_id: str, one: Signal) -> dict[str, object]:
+    fields = asdict(one)
+    return {
+        **fields,
+        "detail": dict(one.detail),
+        "severity": _known(Severity, one.severity, Severity.WARNING),
+        "action": _known(Action, one.action, Action.WATCH),
+        "node_id": node.id,
+        "boot_id": boot_id,
+        "received_at": tx.now,
+    }
+
+
+def _known(words: type[E], word: str, otherwise: E) -> E:
+    """A word of a newer agent that this server does not know is watched, never acted on."""
+    return next((known for known in words if known.value == word), otherwise)
+
+
+def _new_boot(tx: Tx, node: Node, report: Report) -> None:
+    if report.ended:
+        return  # the end of a former boot, told late
+    if node.boot_id is not None and node.state in IN_SERVICE:
+        findings.note(
+            tx,
+            node,
+            Diagnosis(
+                fault="unexpected-reboot",
+                component="node",
+                device="",
+                severity=Severity.WARNING,
+                confidence=Confidence.HIGH,
+                action=Action.WATCH,
+                message="the node booted again and nobody of ours asked for it",
+                evidence={"before": node.boot_id, "now": report.boot_id},
+            ),
+        )
+    nodes.update(tx, node.id, {"boot_id": report.boot_id, "last_seen": tx.now})
+
+
+def _gap(tx: Tx, node: Node, boot_id: str, gap: Gap) -> None:
+    count = gap.to_seq - gap.from_seq + 1
+    findings.note(
+        tx,
+        node,
+        Diagnosis(
+            fault="signal-gap",
+            component="agent",
+            device="",
+            severity=Severity.WARNING,
+            confidence=Confidence.HIGH,
+            action=Action.WATCH,
+            message=f"{count} signals are lost ({gap.reason}); what they said is not known",
+            evidence={"boot": boot_id, "from": gap.from_seq, "to": gap.to_seq, "reason": gap.reason},
+        ),
+        condition=Condition.SIGNALS_LOST,
+    )
+
+
+def _attributes(tx: Tx, node: Node, report: Report) -> None:
+    changed: dict[str, object] = {}
+    if report.inventory is not None and (inventory := asdict(report.inventory)) != node.inventory:
+        changed["inventory"] = inventory
+    if report.agent_version and report.agent_version != node.agent_version:
+        changed["agent_version"] = report.agent_version
+    if report.heartbeat is not None and report.heartbeat.driver and report.heartbeat.driver != node.driver:
+        changed["driver"] = report.heartbeat.driver
+    if changed:
+        nodes.update(tx, node.id, changed)
+
+
+def _clock(tx: Tx, node: Node, report: Report, settings: HealthSettings) -> None:
+    skew = report.sent_at - tx.real
+    wrong = store.find_active(tx, node.id, "clock-skew", "")
+    if abs(skew) > settings.clock_skew_s:
+        if wrong is None:
+            message = f"the node's clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}; check its NTP"
+            findings.note(
+                tx,
+                node,
+                Diagnosis(
+                    "clock-skew",
+                    "node",
+                    "",
+                    Severity.WARNING,
+                    Confidence.HIGH,
+                    Action.WATCH,
+                    message,
+                    {"seconds": round(skew, 1)},
+                ),
+            )
+    elif wrong is not None:
+        findings.clear(tx, [wrong], by=f"the node's clock is right again ({skew:+.1f} s)")
+
+
+def _note_all(tx: Tx, node: Node, settings: HealthSettings) -> list[Diagnosis]:
+    seen = _lately(tx, node, settings)
+    diagnoses = diagnose(seen, settings)
+    for one in diagnoses:
+        findings.note(tx, node, one)
+    if over := ended(seen):
+        ending = [row for row in store.active(tx, node.id) if (row["fault"], row["device"]) in over]
+        findings.clear(tx, ending, by="the node says that it is over")
+    withdraw_echoes(tx, node, diagnoses)
+    return diagnoses
+
+
+def _lately(tx: Tx, node: Node, settings: HealthSettings) -> list[Observed]:
+    """What a node said lately, but nothing from before its present state: that was dealt with."""
+    span = max(settings.window_s, settings.repeat_window_s)
+    return store.observed(tx, node.id, max(tx.now - span, node.state_since))
+
+
+def withdraw_echoes(tx: Tx, node: Node, diagnoses: Sequence[Diagnosis]) -> None:
+    """A solo 45 that turned out to have company is no finding of its own any more."""
+    if (root := echoes(diagnoses)) is not None:
+        echoing = [row for row in store.active(tx, node.id) if row["fault"] in ECHOES]
+        if echoing:
+            findings.clear(tx, echoing, by=f"explained by {root}")

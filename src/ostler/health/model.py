@@ -1,0 +1,107 @@
+"""Observations and diagnoses as values. Used by the policies here and in `remediation`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from ostler.faults.model import Action, Severity
+from ostler.nodes.model import Condition
+
+
+class Confidence(StrEnum):
+    """How sure diagnosis is: `low` is shown and never acted on."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+@dataclass(frozen=True)
+class HealthSettings:
+    """`[health]` of the configuration. Spans are domain seconds."""
+
+    heartbeat_s: float = 30.0
+    """How often an agent says that it is alive."""
+    silent_after_s: float = 120.0
+    """A node not heard of for so long is silent: four heartbeats."""
+    silent_share: float = 0.05
+    """More of the fleet silent together, and Ostler suspects itself (DESIGN, principle 5)."""
+    grace_s: float = 600.0
+    """After the server's start silence proves nothing for so long (DESIGN, principle 5)."""
+    window_s: float = 300.0
+    """Signals this close together are diagnosed together."""
+    repeat_limit: int = 5
+    """Isolated application errors of one kind on one GPU, within `repeat_window_s`, that make a finding."""
+    repeat_window_s: float = 3600.0
+    clock_skew_s: float = 60.0
+    """A clock further off than this is a finding: certificates and logs lose their sense."""
+    storm_nodes: int = 3
+    """So many nodes of one domain with the same fault within `window_s` are one incident, not so many faults."""
+    peer_share: float = 0.5
+    """More of a SKU's nodes than this with one fault: configuration; nothing is rebooted (principle 6)."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One signal as diagnosis sees it. `received_at` (domain time) orders nodes among each other, `seq` within one."""
+
+    seq: int
+    kind: str
+    code: str
+    device: str
+    component: str
+    severity: Severity
+    action: Action
+    message: str
+    received_at: float
+    workflow: str = ""
+    recovery: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a node's recent signals amount to, for one fault on one device."""
+
+    fault: str
+    component: str
+    device: str
+    severity: Severity
+    confidence: Confidence
+    action: Action
+    message: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Struck:
+    """One node with one active fault, as correlation sees it. `domains` as in its slot, plus `sku`."""
+
+    node_id: str
+    finding_id: str
+    fault: str
+    component: str
+    at: float
+    domains: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One cause behind many findings: no node is to blame, and none is touched for it."""
+
+    cause: str
+    scope: str
+    subject: str
+    summary: str
+    finding_ids: tuple[str, ...]
+
+
+def condition_of(component: str) -> Condition:
+    """Which condition a finding on this component makes true."""
+    if component in ("gpu", "nvswitch"):
+        return Condition.GPU_UNHEALTHY
+    if component in ("nic", "fabric"):
+        return Condition.LINK_UNHEALTHY
+    return Condition.HARDWARE_UNHEALTHY

@@ -1,0 +1,269 @@
+"""SQL about agent sessions, signals, findings and incidents. Called by this feature's services and by readers above."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ostler.core.errors import NotFound
+from ostler.db.schema import agent_session, finding, incident, node, signal, slot
+from ostler.db.tx import Tx
+from ostler.faults.model import Action, Severity
+from ostler.health.model import Observed, Struck
+from ostler.nodes.model import State
+
+# Sessions and signals -------------------------------------------------------------------------------------------------
+
+
+def session(tx: Tx, node_id: str, boot_id: str) -> sa.RowMapping | None:
+    return tx.one(
+        sa.select(agent_session).where(agent_session.c.node_id == node_id, agent_session.c.boot_id == boot_id)
+    )
+
+
+def open_session(tx: Tx, node_id: str, boot_id: str) -> None:
+    tx.execute(
+        agent_session.insert().values(node_id=node_id, boot_id=boot_id, last_seq=0, first_seen=tx.now, last_seen=tx.now)
+    )
+
+
+def advance_session(tx: Tx, node_id: str, boot_id: str, last_seq: int) -> None:
+    tx.execute(
+        agent_session.update()
+        .where(agent_session.c.node_id == node_id, agent_session.c.boot_id == boot_id)
+        .values(last_seq=last_seq, last_seen=tx.now)
+    )
+
+
+def insert_signals(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        tx.execute(signal.insert(), rows)
+
+
+def observed(tx: Tx, node_id: str, since: float) -> list[Observed]:
+    """A node's signals received since a moment, in the order of their making (boots in the order we met them)."""
+    rows = tx.all(
+        sa.select(signal)
+        .where(signal.c.node_id == node_id, signal.c.received_at >= since)
+        .order_by(signal.c.received_at, signal.c.boot_id, signal.c.seq)
+    )
+    return [
+        Observed(
+            seq=row["seq"],
+            kind=row["kind"],
+            code=row["code"],
+            device=row["device"],
+            component=row["component"],
+            severity=Severity(row["severity"]),
+            action=Action(row["action"]),
+            message=row["message"],
+            received_at=row["received_at"],
+            workflow=str(row["detail"].get("workflow", "")),
+            recovery=str(row["detail"].get("recovery", "")),
+        )
+        for row in rows
+    ]
+
+
+def signals(tx: Tx, node_id: str, *, limit: int = 200) -> Sequence[sa.RowMapping]:
+    """A node's latest signals, newest first."""
+    return tx.all(
+        sa.select(signal)
+        .where(signal.c.node_id == node_id)
+        .order_by(signal.c.received_at.desc(), signal.c.seq.desc())
+        .limit(limit)
+    )
+
+
+# Findings -------------------------------------------------------------------------------------------------------------
+
+
+def active(tx: Tx, node_id: str) -> Sequence[sa.RowMapping]:
+    """A node's findings that nothing has cleared, oldest first."""
+    return tx.all(
+        sa.select(finding)
+        .where(finding.c.node_id == node_id, finding.c.cleared_at.is_(None))
+        .order_by(finding.c.first_at, finding.c.id)
+    )
+
+
+def find_active(tx: Tx, node_id: str, fault: str, device: str) -> sa.RowMapping | None:
+    return tx.one(
+        sa.select(finding).where(
+            finding.c.node_id == node_id,
+            finding.c.fault == fault,
+            finding.c.device == device,
+            finding.c.cleared_at.is_(None),
+        )
+    )
+
+
+def get(tx: Tx, finding_id: str) -> sa.RowMapping:
+    row = tx.one(sa.select(finding).where(finding.c.id == finding_id))
+    if row is None:
+        raise NotFound(f"No finding has the id '{finding_id}'.")
+    return row
+
+
+def insert(tx: Tx, values: Mapping[str, Any]) -> None:
+    tx.execute(finding.insert().values(**values))
+
+
+def update(tx: Tx, finding_id: str, values: Mapping[str, Any]) -> None:
+    tx.execute(finding.update().where(finding.c.id == finding_id).values(**values))
+
+
+def listed(
+    tx: Tx, *, node_id: str | None = None, active_only: bool = True, after: str | None = None, limit: int = 100
+) -> Sequence[sa.RowMapping]:
+    """Findings, newest first; `after` is the id of the last one seen."""
+    query = sa.select(finding).order_by(finding.c.id.desc()).limit(limit)
+    if node_id is not None:
+        query = query.where(finding.c.node_id == node_id)
+    if active_only:
+        query = query.where(finding.c.cleared_at.is_(None))
+    if after is not None:
+        query = query.where(finding.c.id < after)
+    return tx.all(query)
+
+
+def actionable(tx: Tx) -> Sequence[sa.RowMapping]:
+    """Active findings that ask for more than watching: one row per node, the sweep of remediation."""
+    return tx.all(
+        sa.select(finding.c.node_id, sa.func.min(finding.c.first_at).label("first_at"))
+        .where(
+            finding.c.cleared_at.is_(None),
+            finding.c.incident_id.is_(None),
+            finding.c.action.not_in([Action.NONE.value, Action.WATCH.value]),
+        )
+        .group_by(finding.c.node_id)
+        .order_by(sa.func.min(finding.c.first_at))
+    )
+
+
+def struck(tx: Tx, since: float) -> list[Struck]:
+    """Active findings of nodes in service that were seen since a moment and belong to no incident yet."""
+    rows = tx.all(
+        sa.select(finding, node.c.sku, slot.c.domains)
+        .join(node, node.c.id == finding.c.node_id)
+        .outerjoin(slot, slot.c.name == node.c.slot)
+        .where(
+            finding.c.cleared_at.is_(None),
+            finding.c.incident_id.is_(None),
+            finding.c.last_at >= since,
+            finding.c.severity != Severity.INFO.value,
+            node.c.state.in_([State.PRODUCTION.value, State.REBOOT.value]),
+        )
+    )
+    return [
+        Struck(
+            node_id=row["node_id"],
+            finding_id=row["id"],
+            fault=row["fault"],
+            component=row["component"],
+            at=row["first_at"],
+            domains={**(row["domains"] or {}), **({"sku": row["sku"]} if row["sku"] else {})},
+        )
+        for row in rows
+    ]
+
+
+def serving_per_sku(tx: Tx) -> dict[str, int]:
+    rows = tx.all(
+        sa.select(node.c.sku, sa.func.count().label("nodes"))
+        .where(node.c.state.in_([State.PRODUCTION.value, State.REBOOT.value]), node.c.sku.is_not(None))
+        .group_by(node.c.sku)
+    )
+    return {row["sku"]: row["nodes"] for row in rows}
+
+
+# Incidents ------------------------------------------------------------------------------------------------------------
+
+
+def open_incident(tx: Tx, cause: str, scope: str, subject: str) -> sa.RowMapping | None:
+    return tx.one(
+        sa.select(incident)
+        .where(
+            incident.c.cause == cause,
+            incident.c.scope == scope,
+            incident.c.subject == subject,
+            incident.c.closed_at.is_(None),
+        )
+        .limit(1)
+    )
+
+
+def insert_incident(tx: Tx, values: Mapping[str, Any]) -> None:
+    tx.execute(incident.insert().values(**values))
+
+
+def get_incident(tx: Tx, incident_id: str) -> sa.RowMapping:
+    row = tx.one(sa.select(incident).where(incident.c.id == incident_id))
+    if row is None:
+        raise NotFound(f"No incident has the id '{incident_id}'.")
+    return row
+
+
+def update_incident(tx: Tx, incident_id: str, values: Mapping[str, Any]) -> None:
+    tx.execute(incident.update().where(incident.c.id == incident_id).values(**values))
+
+
+def findings_of(tx: Tx, incident_id: str, *, active_only: bool) -> Sequence[sa.RowMapping]:
+    query = sa.select(finding).where(finding.c.incident_id == incident_id).order_by(finding.c.first_at)
+    return tx.all(query.where(finding.c.cleared_at.is_(None)) if active_only else query)
+
+
+def incidents(
+    tx: Tx, *, open_only: bool = False, after: str | None = None, limit: int = 100
+) -> Sequence[sa.RowMapping]:
+    """Incidents, newest first."""
+    query = sa.select(incident).order_by(incident.c.id.desc()).limit(limit)
+    if open_only:
+        query = query.where(incident.c.closed_at.is_(None))
+    if after is not None:
+        query = query.where(incident.c.id < after)
+    return tx.all(query)
+
+
+# Silence --------------------------------------------------------------------------------------------------------------
+
+
+def unheard(tx: Tx, before: float) -> Sequence[sa.RowMapping]:
+    """Nodes that once reported, should be running, and were last heard of before a moment."""
+    return tx.all(
+        sa.select(node.c.id, node.c.name, node.c.last_seen, node.c.state)
+        .where(node.c.state.in_(_EXPECTED), node.c.last_seen.is_not(None), node.c.last_seen < before)
+        .order_by(node.c.last_seen)
+    )
+
+
+def heard_again(tx: Tx, since: float) -> Sequence[sa.RowMapping]:
+    """Active `silent` findings of nodes that have been heard of since."""
+    return tx.all(
+        sa.select(finding)
+        .join(node, node.c.id == finding.c.node_id)
+        .where(finding.c.fault == "silent", finding.c.cleared_at.is_(None), node.c.last_seen >= since)
+    )
+
+
+def reporting(tx: Tx) -> int:
+    """Nodes that should be heard of."""
+    return int(
+        tx.scalar(
+            sa.select(sa.func.count())
+            .select_from(node)
+            .where(node.c.state.in_(_EXPECTED), node.c.last_seen.is_not(None))
+        )
+        or 0
+    )
+
+
+_EXPECTED = [
+    State.ONBOARD.value,
+    State.SEATRIAL.value,
+    State.TEST.value,
+    State.PRODUCTION.value,
+]
+"""States in which an agent should be talking; in `zap` and `reboot` silence is part of the work."""

@@ -1,0 +1,267 @@
+"""SQL about nodes, slots, pools, conditions, transitions and cordon holds. Called by services and readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ostler.core.errors import NotFound
+from ostler.db.schema import condition, cordon_hold, node, node_mac, pool, slot, transition
+from ostler.db.tx import Tx
+from ostler.nodes.model import Capability, Node, Pool, Service, Slot, State
+
+
+def get(tx: Tx, name_or_id: str) -> Node:
+    """A node by id, name, serial number or MAC. Raises `NotFound`."""
+    row = tx.one(sa.select(node).where(node.c.id == name_or_id))
+    if row is None:
+        by_mac = sa.select(node_mac.c.node_id).where(node_mac.c.mac == name_or_id.lower()).scalar_subquery()
+        row = tx.one(
+            sa.select(node)
+            .where(sa.or_(node.c.name == name_or_id, node.c.serial == name_or_id, node.c.id == by_mac))
+            .limit(1)
+        )
+    if row is None:
+        raise NotFound(f"No node has the name, id, serial number or MAC '{name_or_id}'.")
+    return _node(row, _macs(tx, [row["id"]]).get(row["id"], ()))
+
+
+def find(tx: Tx, where: sa.ColumnElement[bool], *, limit: int | None = None) -> list[Node]:
+    """Nodes that match, by name."""
+    rows = tx.all(sa.select(node).where(where).order_by(node.c.name).limit(limit))
+    macs = _macs(tx, [row["id"] for row in rows])
+    return [_node(row, macs.get(row["id"], ())) for row in rows]
+
+
+def by_mac(tx: Tx, macs: Iterable[str]) -> list[Node]:
+    """Nodes that own any of these MACs (lower case)."""
+    ids = sa.select(node_mac.c.node_id).where(node_mac.c.mac.in_(list(macs)))
+    return find(tx, node.c.id.in_(ids))
+
+
+def by_serial(tx: Tx, serial: str) -> Node | None:
+    found = find(tx, node.c.serial == serial)
+    return found[0] if found else None
+
+
+def by_name(tx: Tx, name: str) -> Node | None:
+    found = find(tx, node.c.name == name)
+    return found[0] if found else None
+
+
+def in_slot(tx: Tx, slot_name: str) -> list[Node]:
+    return find(tx, node.c.slot == slot_name)
+
+
+def in_states(tx: Tx, states: Iterable[State]) -> list[Node]:
+    return find(tx, node.c.state.in_([state.value for state in states]))
+
+
+def count(tx: Tx, where: sa.ColumnElement[bool] | None = None) -> int:
+    query = sa.select(sa.func.count()).select_from(node)
+    return int(tx.scalar(query if where is None else query.where(where)) or 0)
+
+
+def insert(tx: Tx, values: Mapping[str, Any], macs: Iterable[str] = ()) -> None:
+    tx.execute(node.insert().values(**values))
+    add_macs(tx, values["id"], macs)
+
+
+def add_macs(tx: Tx, node_id: str, macs: Iterable[str]) -> None:
+    rows = [{"mac": mac, "node_id": node_id} for mac in dict.fromkeys(macs)]
+    if rows:
+        tx.execute(node_mac.insert(), rows)
+
+
+def update(tx: Tx, node_id: str, values: Mapping[str, Any]) -> None:
+    """Change a node and raise its revision."""
+    tx.execute(node.update().where(node.c.id == node_id).values(revision=node.c.revision + 1, **values))
+
+
+def touch(tx: Tx, seen: Sequence[Mapping[str, Any]]) -> None:
+    """Heartbeats in bulk: rows of `{node, at, busy}`. No revision, no ledger: a healthy fleet writes nothing else."""
+    if seen:
+        statement = (
+            node.update()
+            .where(node.c.id == sa.bindparam("node"))
+            .values(last_seen=sa.bindparam("at"), busy=sa.bindparam("is_busy"))
+        )
+        tx.execute(statement, seen)
+
+
+# Conditions -----------------------------------------------------------------------------------------------------------
+
+
+def conditions(tx: Tx, node_ids: Sequence[str] | None = None, *, past: bool = False) -> Sequence[sa.RowMapping]:
+    """Conditions, active ones only unless `past`, oldest first."""
+    query = sa.select(condition).order_by(condition.c.since)
+    if node_ids is not None:
+        query = query.where(condition.c.node_id.in_(node_ids))
+    if not past:
+        query = query.where(condition.c.until.is_(None))
+    return tx.all(query)
+
+
+def active_condition(tx: Tx, node_id: str, type_: str) -> sa.RowMapping | None:
+    return tx.one(
+        sa.select(condition).where(
+            condition.c.node_id == node_id, condition.c.type == type_, condition.c.until.is_(None)
+        )
+    )
+
+
+def insert_condition(tx: Tx, values: Mapping[str, Any]) -> None:
+    tx.execute(condition.insert().values(**values))
+
+
+def update_condition(tx: Tx, condition_id: str, values: Mapping[str, Any]) -> None:
+    tx.execute(condition.update().where(condition.c.id == condition_id).values(**values))
+
+
+# Transitions ----------------------------------------------------------------------------------------------------------
+
+
+def insert_transition(tx: Tx, values: Mapping[str, Any]) -> None:
+    tx.execute(transition.insert().values(**values))
+
+
+def transitions(tx: Tx, *, node_id: str | None = None, serial: str | None = None) -> Sequence[sa.RowMapping]:
+    """The record of states, oldest first: of a node, or of a serial number through every node it was."""
+    query = sa.select(transition).order_by(transition.c.at, transition.c.id)
+    if node_id is not None:
+        query = query.where(transition.c.node_id == node_id)
+    if serial is not None:
+        query = query.where(transition.c.serial == serial)
+    return tx.all(query)
+
+
+# Cordon ---------------------------------------------------------------------------------------------------------------
+
+
+def put_hold(tx: Tx, node_id: str, holder: str, reason: str, actor: str) -> bool:
+    """Note why a node should be cordoned; True if this holder had no hold yet."""
+    changed = tx.execute(
+        cordon_hold.update()
+        .where(cordon_hold.c.node_id == node_id, cordon_hold.c.holder == holder)
+        .values(reason=reason, actor=actor)
+    )
+    if changed.rowcount:
+        return False
+    tx.execute(cordon_hold.insert().values(node_id=node_id, holder=holder, reason=reason, actor=actor, since=tx.now))
+    return True
+
+
+def drop_hold(tx: Tx, node_id: str, holder: str) -> bool:
+    gone = tx.execute(cordon_hold.delete().where(cordon_hold.c.node_id == node_id, cordon_hold.c.holder == holder))
+    return gone.rowcount > 0
+
+
+def holds(tx: Tx, node_ids: Sequence[str] | None = None) -> Sequence[sa.RowMapping]:
+    query = sa.select(cordon_hold).order_by(cordon_hold.c.since)
+    return tx.all(query if node_ids is None else query.where(cordon_hold.c.node_id.in_(node_ids)))
+
+
+def cordon_drift(tx: Tx, *, stale_before: float, limit: int) -> Sequence[sa.RowMapping]:
+    """Nodes whose cluster view is unknown, old, or not what the holds want; the longest unlooked-at first."""
+    wanted = (
+        sa.select(cordon_hold.c.node_id, sa.func.min(cordon_hold.c.reason).label("reason"))
+        .group_by(cordon_hold.c.node_id)
+        .subquery()
+    )
+    desired = wanted.c.node_id.is_not(None)
+    return tx.all(
+        sa.select(node.c.id, node.c.name, node.c.pool, node.c.cordoned, desired.label("desired"), wanted.c.reason)
+        .select_from(node.outerjoin(wanted, wanted.c.node_id == node.c.id))
+        .where(
+            node.c.state != State.RETIRED.value,
+            sa.or_(
+                node.c.cordoned.is_(None),
+                node.c.cordoned != desired,
+                node.c.cordon_checked_at.is_(None),
+                node.c.cordon_checked_at < stale_before,
+            ),
+        )
+        .order_by(node.c.cordoned.is_not_distinct_from(desired), node.c.cordon_checked_at)
+        .limit(limit)
+    )
+
+
+def note_cordoned(tx: Tx, node_ids: Sequence[str], cordoned: bool) -> None:
+    """What the cluster said just now."""
+    if node_ids:
+        tx.execute(node.update().where(node.c.id.in_(node_ids)).values(cordoned=cordoned, cordon_checked_at=tx.now))
+
+
+# Slots and pools ------------------------------------------------------------------------------------------------------
+
+
+def get_slot(tx: Tx, name: str) -> Slot | None:
+    row = tx.one(sa.select(slot).where(slot.c.name == name))
+    return None if row is None else Slot(**row)
+
+
+def slots(tx: Tx) -> dict[str, Slot]:
+    return {row["name"]: Slot(**row) for row in tx.all(sa.select(slot))}
+
+
+def put_slot(tx: Tx, value: Slot) -> None:
+    fields = {
+        "site": value.site,
+        "row": value.row,
+        "rack": value.rack,
+        "unit": value.unit,
+        "domains": dict(value.domains),
+        "network": dict(value.network),
+    }
+    if not tx.execute(slot.update().where(slot.c.name == value.name).values(**fields)).rowcount:
+        tx.execute(slot.insert().values(name=value.name, **fields))
+
+
+def get_pool(tx: Tx, name: str) -> Pool:
+    row = tx.one(sa.select(pool).where(pool.c.name == name))
+    if row is None:
+        raise NotFound(f"No pool is called '{name}'.")
+    return _pool(row)
+
+
+def pools(tx: Tx) -> list[Pool]:
+    return [_pool(row) for row in tx.all(sa.select(pool).order_by(pool.c.name))]
+
+
+def put_pool(tx: Tx, value: Pool) -> None:
+    fields = {
+        "capabilities": sorted(value.capabilities),
+        "auto_certify": value.auto_certify,
+        "cluster": value.cluster,
+    }
+    if not tx.execute(pool.update().where(pool.c.name == value.name).values(**fields)).rowcount:
+        tx.execute(pool.insert().values(name=value.name, created_at=tx.now, **fields))
+
+
+# Rows to values -------------------------------------------------------------------------------------------------------
+
+
+def _macs(tx: Tx, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for row in tx.all(sa.select(node_mac).where(node_mac.c.node_id.in_(ids)).order_by(node_mac.c.mac)):
+        found[row["node_id"]] = (*found.get(row["node_id"], ()), row["mac"])
+    return found
+
+
+def _node(row: sa.RowMapping, macs: tuple[str, ...]) -> Node:
+    values = {name: row[name] for name in Node.__dataclass_fields__ if name != "macs"}
+    values["state"] = State(row["state"])
+    values["pending_state"] = None if row["pending_state"] is None else State(row["pending_state"])
+    values["service"] = Service(row["service"])
+    return Node(**values, macs=macs)
+
+
+def _pool(row: sa.RowMapping) -> Pool:
+    return Pool(
+        row["name"],
+        frozenset(Capability(name) for name in row["capabilities"]),
+        row["auto_certify"],
+        row["cluster"],
+    )
