@@ -77,3 +77,5 @@ class Plan:
     to: State | None = None
     complaint: Complaint | None = None
     """The finding that decided."""
+    devices: tuple[str, ...] = ()
+    """PCI addresses of the GPUs that a reset is asked for."""

@@ -57,6 +57,10 @@ def decide(case: Case, settings: RemediationSettings) -> Plan:
     if action in IN_PLACE and case.repairs.get(worst.fault, 0) >= settings.repair_limit:
         action = Action.TRIAGE
         reasons.append(f"{worst.fault} came back after {case.repairs[worst.fault]} repairs in place: a person looks")
+    devices = tuple(dict.fromkeys(one.device for one in urgent if one.action is Action.RESET_GPU and one.device))
+    if action is Action.RESET_GPU and not devices:
+        action = Action.REBOOT
+        reasons.append("no GPU is named, so the node is rebooted")
     action, reasons = _granted_means(action, case, reasons)
     timing = Timing.IMMEDIATE if worst.severity is Severity.FATAL else Timing.PENDING
     reasons.append(
@@ -71,7 +75,7 @@ def decide(case: Case, settings: RemediationSettings) -> Plan:
     if NEEDS[action] not in case.granted:
         reasons.append(f"the pool does not grant {NEEDS[action]}: recorded as what Ostler would do")
         return Plan(Verdict.WOULD_ACT, action, tuple(reasons), timing, to, worst)
-    return Plan(Verdict.ACT, action, tuple(reasons), timing, to, worst)
+    return Plan(Verdict.ACT, action, tuple(reasons), timing, to, worst, devices)
 
 
 def cordon_now(case: Case) -> Complaint | None:

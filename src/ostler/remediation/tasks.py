@@ -11,7 +11,7 @@ then, so a decision that went stale is never replayed. Registered by `app.py`; s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ostler.adapters.bmc.port import Bmc, ResetKind
@@ -159,9 +159,9 @@ class Remediation:
             evidence={"permit": permit, "finding": plan.complaint.finding_id if plan.complaint else None},
         )
         fatal = plan.complaint is not None and plan.complaint.severity is Severity.FATAL
-        deed = {"permit": permit, "action": plan.action, "boot_before": node.boot_id, "force": fatal}
-        deed |= {"device": plan.complaint.device if plan.complaint else ""}
-        return Go("act", data={**deed, "fault": plan.complaint.fault if plan.complaint else "ordered"})
+        fault = plan.complaint.fault if plan.complaint is not None else "ordered"
+        why = {"permit": permit, "fault": fault, "boot_before": node.boot_id, "force": fatal}
+        return Go("act", data={**why, "action": plan.action, "devices": list(plan.devices)})
 
     # Acting -----------------------------------------------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ class Remediation:
             return Done(write=lambda tx: brake.release(tx, self._permit(job)))
         action = Action(job.data["action"])
         if action in BY_ORDER:
-            asked = [(action.value, _arguments(action, str(job.data.get("device", ""))))]
+            asked = _orders(action, job.data["devices"])
             return Go("judge", data={"acted_at": job.now}, write=lambda tx: self._give(tx, job, asked))
         if node.boot_id != job.data["boot_before"]:
             return Go("await-boot", data={"acted_at": job.now})
@@ -285,6 +285,8 @@ class Remediation:
         return None
 
 
-def _arguments(action: Action, device: str) -> dict[str, Any]:
-    """What the agent's verb needs to know: which GPU, or which service (a solo 45 is the fabric manager's)."""
-    return {"device": device} if action is Action.RESET_GPU else {"service": FABRIC_MANAGER}
+def _orders(action: Action, devices: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """What the agent is asked for: a reset of each GPU, or the service that a solo 45 is about."""
+    if action is Action.RESET_GPU:
+        return [(action.value, {"device": device}) for device in devices]
+    return [(action.value, {"service": FABRIC_MANAGER})]
