@@ -149,18 +149,24 @@ def test_a_deadlock_is_run_again(new_postgres: Callable[[], str], clock: ManualC
 
 
 def test_a_lock_lets_one_in_at_a_time(db: Database) -> None:
-    inside: list[str] = []
+    first_is_in, second_is_in = threading.Event(), threading.Event()
+    together: list[bool] = []
 
-    def use_case(tx: Tx) -> None:
+    def first(tx: Tx) -> None:
         tx.lock("door")
-        inside.append("in")
-        assert len(inside) % 2 == 1
-        inside.append("out")
+        first_is_in.set()
+        together.append(second_is_in.wait(0.3))  # long enough for a missing lock to show; a right one never opens here
 
-    with ThreadPoolExecutor(4) as pool:
-        for future in [pool.submit(db.write, use_case) for _ in range(20)]:
-            future.result()
-    assert len(inside) == 40
+    def second(tx: Tx) -> None:
+        tx.lock("door")
+        second_is_in.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(db.write, first)
+        first_is_in.wait()
+        pool.submit(db.write, second).result()
+        one.result()
+    assert together == [False]
 
 
 @pytest.mark.parametrize(

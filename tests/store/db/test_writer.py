@@ -266,7 +266,7 @@ def test_everything_acknowledged_survives_kill_9(db: Database, db_url: str) -> N
         stdout=subprocess.PIPE,
         text=True,
         cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])},
     )
     assert process.stdout is not None
     acknowledged = [process.stdout.readline().strip() for _ in range(60)]

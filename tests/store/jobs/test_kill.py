@@ -35,7 +35,9 @@ POINTS = ENUMERATED if CAMPAIGN else [point for index, point in enumerate(ENUMER
 
 def work(url: str, log: Path, kill_at: str, owner: str) -> subprocess.Popen[bytes]:
     arguments = [sys.executable, "-m", "tests.store.jobs.worker", url, str(log), kill_at, owner]
-    return subprocess.Popen(arguments, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    return subprocess.Popen(
+        arguments, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
+    )
 
 
 def enqueue(url: str) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 
 import pytest
 
-from ostler.core.clock import ManualClock, SystemClock
+from ostler.core.clock import ManualClock
 from ostler.core.errors import NotFound, Permanent, Refused, Temporary, Unreachable
 from ostler.core.steps import Done, Failed, Go, StepResult, Wait
 from ostler.db.engine import Database
-from ostler.db.lease import LostLease
 from ostler.db.schema import schedule
 from ostler.db.tx import Tx
 from ostler.jobs import store
@@ -19,18 +18,7 @@ from ostler.jobs.journal import CRASHES
 from ostler.jobs.procedure import JobView, Procedure, Step
 from ostler.jobs.runner import Runner
 from ostler.jobs.schedule import Schedule
-
-
-def one_step(answer: Step) -> Procedure:
-    return Procedure("p", 1, "only", {"only": answer})
-
-
-def start(db: Database, *, step: str = "only", version: int = 1, procedure: str = "p", key: str | None = None) -> str:
-    return db.write(lambda tx: store.enqueue(tx, procedure, "node_1", step=step, version=version, key=key))
-
-
-def job(db: Database, job_id: str) -> Mapping[str, object]:
-    return db.read(lambda tx: store.get(tx, job_id))
+from tests.store.jobs.queueing import job, one_step, start
 
 
 def test_steps_follow_each_other_and_are_journaled(db: Database, clock: ManualClock) -> None:
@@ -64,7 +52,7 @@ def test_a_temporary_failure_is_tried_again_ever_more_slowly(db: Database, clock
         assert runner.run_due() == 1
         row = job(db, job_id)
         assert (row["tries"], row["why"], row["state"]) == (tries, "bmc-7: no answer", "ready")
-        waits.append(float(str(row["due_at"])) - clock.now())
+        waits.append(row["due_at"] - clock.now())
         clock.advance(waits[-1])
     for wait, nominal in zip(waits, [10, 20, 40, 80, 160, 320, 600, 600], strict=True):
         assert nominal * 0.75 <= wait <= nominal * 1.25
@@ -170,6 +158,21 @@ def test_a_replica_that_slept_through_its_lease_changes_nothing(db: Database, cl
     assert db.read(lambda tx: store.journal(tx, job_id)) == []
 
 
+def test_each_step_of_a_chain_has_the_whole_lease(db: Database, clock: ManualClock) -> None:
+    def first(view: JobView) -> StepResult:
+        clock.advance(20)
+        return Go("second")
+
+    def second(view: JobView) -> StepResult:
+        clock.advance(20)
+        return Done() if runner._claim(1) == [] else Failed("its lease ran out in the middle")
+
+    runner = Runner(db, [Procedure("p", 1, "first", {"first": first, "second": second})], owner="me", lease_seconds=30)
+    job_id = start(db, step="first")
+    assert runner.run_due() == 2
+    assert job(db, job_id)["state"] == "done"
+
+
 def test_a_wake_up_while_the_step_runs_is_not_lost(db: Database) -> None:
     runs: list[Mapping[str, object]] = []
 
@@ -202,26 +205,26 @@ def test_one_live_job_per_key(db: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stored", "says"),
+    ("procedure", "version", "step", "says"),
     [
-        ({"procedure": "gone"}, "knows no procedure 'gone'"),
-        ({"version": 9}, "version 9"),
-        ({"step": "gone"}, "has no step 'gone'"),
+        ("gone", 1, "only", "knows no procedure 'gone'"),
+        ("p", 9, "only", "version 9"),
+        ("p", 1, "gone", "has no step 'gone'"),
     ],
 )
 def test_what_this_server_does_not_know_is_held(
-    db: Database, clock: ManualClock, stored: dict[str, str], says: str
+    db: Database, clock: ManualClock, procedure: str, version: int, step: str, says: str
 ) -> None:
     told: list[str] = []
     known = Procedure("p", 2, "only", {"only": lambda view: Done()}, resumes=frozenset({1}))
     runner = Runner(db, [known], owner="me", on_held=lambda tx, view, why: told.append(why))
-    job_id = start(db, **stored)  # type: ignore[arg-type]
-    if "step" not in stored:
+    job_id = start(db, procedure=procedure, version=version, step=step)
+    if step == "only":
         assert runner.run_due() == 0, "first it is left to a newer replica that may know it"
         clock.advance(store.UNKNOWN_GRACE)
     assert runner.run_due() == 1
     assert job(db, job_id)["state"] == "held"
-    assert says in str(job(db, job_id)["why"]) and says in told[0]
+    assert says in job(db, job_id)["why"] and says in told[0]
 
 
 def test_an_earlier_version_is_resumed_if_the_procedure_says_so(db: Database) -> None:
@@ -264,8 +267,7 @@ def test_run_due_tells_of_a_procedure_that_never_rests(db: Database) -> None:
 def test_a_schedule_runs_every_period_in_one_replica(db: Database, clock: ManualClock) -> None:
     ran: list[str] = []
     replicas = [
-        Runner(db, [], owner=name, schedules=[Schedule("sweep", 60, lambda name=name: ran.append(name))])  # type: ignore[misc]
-        for name in ("a", "b")
+        Runner(db, [], owner=name, schedules=[Schedule("sweep", 60, partial(ran.append, name))]) for name in "ab"
     ]
     for _ in range(3):
         assert [replica.run_due() for replica in replicas] == [1, 0]
@@ -300,90 +302,3 @@ def test_a_schedule_with_a_shorter_period_is_brought_forward(db: Database, clock
     clock.advance(60)
     assert hasty.run_due() == 1
     assert ran == ["slow", "fast"]
-
-
-@pytest.fixture
-def started(db_url: str) -> Callable[..., tuple[Database, Runner]]:
-    """A runner in its threads on the real clock, with a short lease."""
-
-    def make(*procedures: Procedure, schedules: tuple[Schedule, ...] = ()) -> tuple[Database, Runner]:
-        database = Database(db_url, SystemClock())
-        runner = Runner(
-            database, procedures, owner="me", schedules=schedules, threads=2, lease_seconds=0.6, poll_seconds=30.0
-        )
-        runner.start()
-        return database, runner
-
-    return make
-
-
-def test_started_it_runs_what_is_queued_without_waiting_for_its_poll(
-    started: Callable[..., tuple[Database, Runner]],
-) -> None:
-    """The poll is at 30 s: only the nudge and the due time can have woken it."""
-    finished = threading.Event()
-
-    def answer(view: JobView) -> StepResult:
-        if not view.data:
-            return Wait(0.05, "a moment", {"again": 1})
-        finished.set()
-        return Done()
-
-    db, runner = started(one_step(answer))
-    job_id = start(db)
-    assert finished.wait(20)
-    runner.stop()
-    assert job(db, job_id)["state"] == "done"
-    assert runner.last_success is not None
-    db.close()
-
-
-def test_a_step_longer_than_its_lease_keeps_it(started: Callable[..., tuple[Database, Runner]]) -> None:
-    """Renewed by the dispatcher: a second replica finds nothing to take until long after the lease's first end."""
-    running, release = threading.Event(), threading.Event()
-    runs: list[bool] = []
-
-    def answer(view: JobView) -> StepResult:
-        running.set()
-        release.wait()
-        runs.append(view.lost())
-        return Done()
-
-    db, runner = started(one_step(answer))
-    job_id = start(db)
-    assert running.wait(20)
-    first_end = float(str(job(db, job_id)["lease_until"]))
-    other = Runner(db, [one_step(answer)], owner="other")
-    while db.clock.real() < first_end + 0.3:
-        assert other._claim(1) == []
-    release.set()
-    runner.stop()
-    assert runs == [False]
-    assert job(db, job_id)["state"] == "done"
-    db.close()
-
-
-def test_a_step_that_lost_its_lease_is_told(started: Callable[..., tuple[Database, Runner]]) -> None:
-    told = threading.Event()
-
-    def answer(view: JobView) -> StepResult:
-        db.write(lambda tx: store.cancel(tx, view.id, "by hand"))
-        while not view.lost():
-            pass
-        told.set()
-        raise LostLease
-
-    db, runner = started(one_step(answer))
-    start(db)
-    assert told.wait(20)
-    runner.stop()
-    db.close()
-
-
-def test_a_started_schedule_runs(started: Callable[..., tuple[Database, Runner]]) -> None:
-    ran = threading.Semaphore(0)
-    db, runner = started(schedules=(Schedule("often", 0.02, ran.release),))
-    for _ in range(3):
-        assert ran.acquire(timeout=20)
-    runner.stop()
-    db.close()

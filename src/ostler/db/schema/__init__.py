@@ -7,12 +7,12 @@
 | `health.py`: outcome | what checks and firmware runs measured | `trends/` |
 | `work.py` | jobs and their steps, schedules, named leases, permits, pauses, tickets | `jobs/`, `brake/`, `tickets/` |
 | `record.py` | audit log, events, webhook endpoints, deliveries, attempts | `audit/`, `events/` |
-| `access.py` | API tokens, join tokens, agents' certificates | `access/`, `provisioning/` |
+| `access.py` | API tokens, join tokens, agents' certificates, idempotency keys | `access/`, `provisioning/`, `http/` |
 
 Times are UTC epoch seconds (see `core/clock.py`). JSON columns hold plain objects that some `model.py` describes.
 """
 
-from ostler.db.schema.access import agent_certificate, boot_request, join_token, token
+from ostler.db.schema.access import agent_certificate, boot_request, idempotency, join_token, token
 from ostler.db.schema.columns import metadata
 from ostler.db.schema.fleet import condition, cordon_hold, node, node_mac, pool, sku, slot, transition
 from ostler.db.schema.health import agent_order, agent_session, decision, finding, incident, outcome, signal
@@ -37,6 +37,7 @@ __all__ = [
     "event",
     "event_floor",
     "finding",
+    "idempotency",
     "incident",
     "job",
     "job_step",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ostler.db.schema.columns import at, key, maybe, maybe_at, metadata, text
+from ostler.db.schema.columns import at, key, maybe, maybe_at, metadata, number, text
 
 token = sa.Table(
     "token",
@@ -60,4 +60,16 @@ agent_certificate = sa.Table(
     at("expires_at"),
     maybe_at("revoked_at"),
     comment="Which certificate speaks for which node",
+)
+
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    key("name"),  # SHA-256 of who and the key they sent, hex
+    text("request"),  # SHA-256 of method, path, query and body, hex
+    number("status"),  # 0: still being worked on
+    text("content_type"),
+    maybe("body"),  # NULL: held a secret, or too long
+    sa.Column("at", sa.Double, nullable=False, index=True),  # real time
+    comment="Answers to writes that carried an Idempotency-Key, for a day",
 )

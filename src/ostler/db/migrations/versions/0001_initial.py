@@ -116,6 +116,18 @@ def upgrade() -> None:
         comment="Retention has forgotten events up to here (the largest row counts): older cursors are gone",
     )
     op.create_table(
+        "idempotency",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("request", sa.String(), nullable=False),
+        sa.Column("status", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("content_type", sa.String(), nullable=False),
+        sa.Column("body", sa.String(), nullable=True),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_idempotency")),
+        comment="Answers to writes that carried an Idempotency-Key, for a day",
+    )
+    op.create_index(op.f("ix_idempotency_at"), "idempotency", ["at"], unique=False)
+    op.create_table(
         "incident",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("cause", sa.String(), nullable=False),

@@ -1,0 +1,276 @@
+"""Every type of event, with the payload it carries: the one list. Read by `service.publish`, `/v1/event-types` and the
+docs.
+
+To add a type: add it here (docs/events.md has the checklist). A payload may only grow; a change that takes something
+away or gives it another meaning is a new version of the type. The first five are the events guide's, with exactly its
+fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_CHECKS: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "object": (dict,),
+    "array": (list,),
+}
+
+
+class CatalogueMismatch(ValueError):
+    """An event was published that its catalogue entry does not allow: a bug of the publisher, never a user's
+    mistake.
+    """
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a payload. `type` is JSON Schema's word."""
+
+    name: str
+    type: str
+    description: str
+    required: bool = True
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class EventType:
+    """A type of event. `exact`: the payload has these fields and no others; else more may be there, undocumented."""
+
+    name: str
+    summary: str
+    subject: str
+    """What kind of thing its subject is."""
+    fields: tuple[Field, ...]
+    version: int = 1
+    exact: bool = False
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema (2020-12) of the payload."""
+        properties: dict[str, Any] = {}
+        for field in self.fields:
+            kind: Any = [field.type, "null"] if field.nullable else field.type
+            properties[field.name] = {"type": kind, "description": field.description}
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": self.name,
+            "description": self.summary,
+            "type": "object",
+            "properties": properties,
+            "required": [field.name for field in self.fields if field.required],
+            "additionalProperties": not self.exact,
+        }
+
+    def check(self, data: Mapping[str, Any]) -> None:
+        """Raise `CatalogueMismatch` unless the payload is as described."""
+        for field in self.fields:
+            if field.name not in data:
+                if field.required:
+                    raise CatalogueMismatch(f"{self.name}: '{field.name}' is missing from {sorted(data)}")
+                continue
+            value = data[field.name]
+            if value is None and field.nullable:
+                continue
+            wrong_bool = isinstance(value, bool) and field.type != "boolean"
+            if wrong_bool or not isinstance(value, _CHECKS[field.type]):
+                raise CatalogueMismatch(
+                    f"{self.name}: '{field.name}' is {type(value).__name__} and should be {field.type}"
+                )
+        if self.exact:
+            extra = set(data) - {field.name for field in self.fields}
+            if extra:
+                raise CatalogueMismatch(f"{self.name}: {sorted(extra)} is not in the catalogue")
+
+
+def _node(*more: Field) -> tuple[Field, ...]:
+    return (Field("node_id", "string", "the node's internal id"), *more)
+
+
+def _optional(name: str, kind: str, description: str) -> Field:
+    return Field(name, kind, description, required=False, nullable=True)
+
+
+_REASON = Field("reason", "string", "why, in one line")
+_WHY = _optional("reason", "string", "why, in one line")
+_NAME = _optional("node_name", "string", "the node's name")
+_HOLDER = _optional("holder", "string", "who holds the cordon: lifecycle, remediation, person")
+
+_TYPES = (
+    EventType(
+        "instance.ready",
+        "A GPU workload instance can take work",
+        "instance",
+        (
+            Field("instance_id", "string", "the instance"),
+            Field("gpu_type", "string", "model of its GPUs, e.g. H100"),
+            Field("ip_address", "string", "where it can be reached"),
+        ),
+        exact=True,
+    ),
+    EventType(
+        "job.completed",
+        "A job ended successfully",
+        "job",
+        (
+            Field("job_id", "string", "the job"),
+            Field("output_path", "string", "where its output is"),
+            Field("duration_seconds", "number", "how long it ran"),
+        ),
+        exact=True,
+    ),
+    EventType(
+        "volume.attached",
+        "A volume is mounted on a node",
+        "volume",
+        (
+            Field("volume_id", "string", "the volume"),
+            Field("node_name", "string", "the node that has it now"),
+            Field("mount_path", "string", "where it is mounted"),
+        ),
+        exact=True,
+    ),
+    EventType(
+        "node.unhealthy",
+        "A node has a fault that workloads will notice",
+        "node",
+        (
+            Field("node_id", "string", "the node's internal id"),
+            Field("reason", "string", "the fault, in one line"),
+            Field("gpu_count", "integer", "how many GPUs the node has"),
+        ),
+        exact=True,
+    ),
+    EventType(
+        "instance.terminated",
+        "An instance ended",
+        "instance",
+        (
+            Field("instance_id", "string", "the instance"),
+            Field("exit_code", "integer", "0: it ended by itself and well"),
+            Field("gpu_type", "string", "model of its GPUs"),
+        ),
+        exact=True,
+    ),
+    EventType("node.healthy", "A node that was unhealthy is well again", "node", _node(_NAME, _WHY)),
+    EventType(
+        "node.state_changed",
+        "A node moved in the lifecycle",
+        "node",
+        _node(
+            _NAME,
+            Field("from", "string", "the state it left; null when it first appears", nullable=True),
+            Field("to", "string", "the state it is in"),
+            _optional("cause", "string", "what moved it"),
+            _WHY,
+        ),
+    ),
+    EventType("node.cordoned", "A node takes no new work", "node", _node(_NAME, _REASON, _HOLDER)),
+    EventType("node.uncordoned", "A node may take work again", "node", _node(_NAME, _WHY, _HOLDER)),
+    EventType(
+        "incident.opened",
+        "Findings were folded into one cause",
+        "incident",
+        (
+            Field("incident_id", "string", "the incident"),
+            Field("cause", "string", "the cause"),
+            Field("scope", "string", "node, rack, nvlink, fabric, sku or fleet"),
+            _optional("subject", "string", "which of these"),
+            Field("summary", "string", "one line for people"),
+            _optional("members", "integer", "how many nodes it concerns"),
+        ),
+    ),
+    EventType(
+        "incident.closed",
+        "An incident is over",
+        "incident",
+        (
+            Field("incident_id", "string", "the incident"),
+            _optional("cause", "string", "the cause"),
+            _optional("scope", "string", "node, rack, nvlink, fabric, sku or fleet"),
+            _optional("subject", "string", "which of these"),
+            _optional("summary", "string", "one line for people"),
+            _optional("outcome", "string", "how it ended"),
+        ),
+    ),
+    EventType(
+        "ticket.opened",
+        "There is work for a technician",
+        "ticket",
+        (
+            Field("ticket_id", "string", "the ticket"),
+            Field("cause", "string", "the physical cause"),
+            Field("instruction", "string", "what to do"),
+            _optional("node_id", "string", "the node"),
+            _optional("slot", "string", "where it is"),
+        ),
+    ),
+    EventType(
+        "ticket.closed",
+        "A technician's work was shown to be done",
+        "ticket",
+        (
+            Field("ticket_id", "string", "the ticket"),
+            _optional("node_id", "string", "the node"),
+            _optional("by", "string", "who closed it"),
+            _optional("evidence", "string", "what was found and done"),
+        ),
+    ),
+    EventType(
+        "action.would_act",
+        "Remediation would have acted, but the pool does not grant it",
+        "node",
+        _node(Field("action", "string", "what it would have done"), _REASON),
+    ),
+    EventType(
+        "brake.held",
+        "The brake held an action back",
+        "node",
+        _node(Field("action", "string", "what was held"), _REASON),
+    ),
+    EventType(
+        "automation.paused",
+        "A person paused automation",
+        "pause",
+        (Field("scope", "string", "fleet, rack:NAME or node:ID"), _REASON, _optional("actor", "string", "who")),
+    ),
+    EventType(
+        "automation.resumed",
+        "A pause was lifted",
+        "pause",
+        (Field("scope", "string", "fleet, rack:NAME or node:ID"), _optional("actor", "string", "who")),
+    ),
+    EventType(
+        "webhook.test",
+        "Sent on request, to one endpoint only, to see whether it arrives",
+        "webhook",
+        (Field("webhook_id", "string", "the endpoint"),),
+    ),
+    EventType(
+        "webhook.disabled",
+        "Ostler stopped sending to an endpoint",
+        "webhook",
+        (Field("webhook_id", "string", "the endpoint"), Field("url", "string", "where it sends"), _REASON),
+    ),
+)
+
+CATALOGUE: Mapping[str, EventType] = {kind.name: kind for kind in _TYPES}
+
+
+def matches(pattern: str, event_type: str) -> bool:
+    """Whether a subscription's pattern (`*`, `node.*`, `node.unhealthy`) covers a type."""
+    if pattern == "*":
+        return True
+    if pattern.endswith(".*"):
+        return event_type.startswith(pattern[:-1])
+    return pattern == event_type
+
+
+def known(pattern: str) -> bool:
+    """Whether a pattern covers any type there is."""
+    return any(matches(pattern, name) for name in CATALOGUE)

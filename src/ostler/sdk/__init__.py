@@ -1,0 +1,1 @@
+"""For those who receive Ostler's webhooks: verification and exactly-once effects, without the server's dependencies."""
