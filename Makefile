@@ -46,8 +46,8 @@ serve: setup  ## The control plane on SQLite, on 127.0.0.1:8470
 
 .PHONY: lint
 lint: setup  ## ruff, mypy --strict, import-linter, generated files
-	$(BIN)/ruff check src tests bench
-	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench scripts
+	$(BIN)/ruff format --check src tests bench scripts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m scripts.generate --check

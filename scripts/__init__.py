@@ -1,0 +1,1 @@
+"""Chores of this repository, run by the Makefile; nothing here is installed."""

@@ -1,0 +1,150 @@
+"""The console's routes. `Console` is built by `app.py`; its router joins the operator's app.
+
+Pages: `/` the fleet, `/nodes/{name}` one life, `/login`. What the pages ask for again: `/parts/…`. `/live` streams.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import parse_qs, quote
+
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+
+from ostler.access.model import Principal
+from ostler.console import queries, rendering
+from ostler.console.live import Live, News
+from ostler.core.errors import NotFound, OstlerError, Unauthenticated
+from ostler.db.engine import Database
+from ostler.http.auth import Doorkeeper, same_site_only, sign_in, sign_out
+
+_STATIC = ("console.css", "console.js", "favicon.svg", "htmx-2.0.11.min.js", "htmx-sse-2.2.4.min.js")
+_POSITION = Query(ge=0, lt=2**62)
+
+
+class Console:
+    """Pages and their live stream. `close()` ends the streams so that the server can stop."""
+
+    def __init__(self, db: Database, door: Doorkeeper, *, pause_file: Path | None = None) -> None:
+        self._db = db
+        self._door = door
+        self._pause_file = pause_file
+        self._files = {name: files("ostler.console").joinpath("static", name).read_bytes() for name in _STATIC}
+        versions = {name: hashlib.sha256(content).hexdigest()[:12] for name, content in self._files.items()}
+        self._env = rendering.environment({name: f"/static/{name}?v={version}" for name, version in versions.items()})
+        self._live = Live(self._look)
+        self.router = self._routes()
+
+    def close(self) -> None:
+        self._live.close()
+
+    def _look(self, after: int) -> News | None:
+        change = self._db.read(lambda tx: queries.changes(tx, after))
+        if change.position == after:
+            return None
+        fleet = self._db.read(lambda tx: queries.fleet(tx, self._pause_file))
+        tiles = frozenset[str]() if change.everything else change.node_ids  # the map will be asked for as a whole
+        return News(change, rendering.changed(self._env, fleet, tiles))
+
+    def _html(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        return HTMLResponse(self._env.get_template(template).render(**values), status)
+
+    def _fleet(self, template: str, principal: Principal) -> HTMLResponse:
+        fleet = self._db.read(lambda tx: queries.fleet(tx, self._pause_file))
+        return self._html(template, fleet=fleet, principal=principal)
+
+    def _life(self, template: str, name: str, principal: Principal) -> HTMLResponse:
+        life = self._db.read(lambda tx: queries.life(tx, name, self._pause_file))
+        return self._html(template, life=life, principal=principal, strip=rendering.strip(life))
+
+    def _page(self, request: Request, draw: Callable[[Principal], Response]) -> Response:
+        """A page for whoever may see it: else the door, or a page that says what is wrong."""
+        try:
+            return draw(self._door.visitor(request))
+        except Unauthenticated:
+            wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            return RedirectResponse(f"/login?next={quote(wanted)}", 303)
+        except OstlerError as error:
+            return self._html("trouble.html", error.status, title=error.title, detail=error.message)
+
+    def _part(self, request: Request, draw: Callable[[Principal], Response]) -> Response:
+        """A part for a page that is open already. Whoever is signed out meanwhile is sent to the door by htmx."""
+        try:
+            return draw(self._door.visitor(request))
+        except Unauthenticated:
+            return Response(status_code=401, headers={"HX-Redirect": "/login"})
+
+    def _routes(self) -> APIRouter:
+        router = APIRouter(include_in_schema=False)
+
+        @router.get("/")
+        def fleet(request: Request) -> Response:
+            return self._page(request, lambda principal: self._fleet("fleet.html", principal))
+
+        @router.get("/nodes/{name}")
+        def node(request: Request, name: str) -> Response:
+            return self._page(request, lambda principal: self._life("node.html", name, principal))
+
+        @router.get("/parts/map")
+        def part_map(request: Request) -> Response:
+            return self._part(request, lambda principal: self._fleet("map.html", principal))
+
+        @router.get("/parts/nodes/{name}")
+        def part_node(request: Request, name: str) -> Response:
+            return self._part(request, lambda principal: self._life("life.html", name, principal))
+
+        @router.get("/live")
+        async def live(request: Request, after: Annotated[int, _POSITION] = 0, node: str | None = None) -> Response:
+            await run_in_threadpool(self._door.visitor, request)
+            headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+            return StreamingResponse(self._live.stream(after, node), media_type="text/event-stream", headers=headers)
+
+        @router.get("/login")
+        def door(next: Annotated[str, Query(max_length=2000)] = "/") -> Response:
+            return self._html("login.html", next=_local(next), wrong="")
+
+        @router.post("/login")
+        async def enter(request: Request) -> Response:
+            same_site_only(request)
+            form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=8)
+            wanted = _local(form.get("next", ["/"])[0])
+            token = form.get("token", [""])[0].strip()
+            try:
+                await run_in_threadpool(self._door.by_token, token)
+            except Unauthenticated:
+                wrong = "This token is not valid: unknown, expired or revoked."
+                return self._html("login.html", 401, next=wanted, wrong=wrong)
+            answer = RedirectResponse(wanted, 303)
+            sign_in(answer, token, secure=request.url.scheme == "https")
+            return answer
+
+        @router.post("/logout")
+        def leave(request: Request) -> Response:
+            same_site_only(request)
+            answer = RedirectResponse("/login", 303)
+            sign_out(answer)
+            return answer
+
+        @router.get("/static/{name}")
+        def static(name: str) -> Response:
+            content = self._files.get(name)
+            if content is None:
+                raise NotFound(f"There is no file '{name}' here.")
+            kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+            return Response(
+                content, headers={"content-type": kind, "cache-control": "public, max-age=31536000, immutable"}
+            )
+
+        return router
+
+
+def _local(wanted: str) -> str:
+    """A path of ours to go on to; anything that a browser could read as another site becomes the first page."""
+    plain = wanted.startswith("/") and not wanted.startswith(("//", "/\\"))
+    return wanted if plain and not any(ord(char) < 32 or char == "\\" for char in wanted) else "/"
