@@ -31,6 +31,7 @@ import ostler.provisioning.api
 import ostler.provisioning.boot_api
 import ostler.remediation.api
 import ostler.tickets.api
+from ostler import retention
 from ostler.acceptance import driver
 from ostler.acceptance.tasks import procedures as acceptance_procedures
 from ostler.access.api import Authorize
@@ -171,6 +172,7 @@ def build(config: Config, environment: Mapping[str, str]) -> Server:
             every("acceptance", config.acceptance.sweep_s, lambda: driver.sweep(db, acceptance)),
             every("silence", config.health.silent_after_s / 4, silence.look),
             every("remediation", 10.0, remediation.sweep),
+            every("retention", 24 * 3600.0, lambda: retention.sweep(db, config.retention)),
             every("pause-file", 1.0, lambda: pause_file.mirror(db)),
         ],
     )

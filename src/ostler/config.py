@@ -29,6 +29,7 @@ from ostler.nodes.model import Pool
 from ostler.nodes.service import parse_capabilities
 from ostler.provisioning.model import ProvisioningSettings
 from ostler.remediation.model import RemediationSettings
+from ostler.retention import RetentionSettings
 
 T = TypeVar("T")
 
@@ -117,6 +118,7 @@ class Config:
     acceptance: AcceptanceSettings = AcceptanceSettings()
     provisioning: ProvisioningSettings = ProvisioningSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    retention: RetentionSettings = RetentionSettings()
     pools: Mapping[str, PoolSettings] = field(default_factory=dict)
     clusters: Mapping[str, ClusterSettings] = field(default_factory=dict)
 

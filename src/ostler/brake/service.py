@@ -12,7 +12,7 @@ from ostler.audit import service as audit
 from ostler.brake import policy, store
 from ostler.brake.model import Held, Request, Rule
 from ostler.core.actor import Actor
-from ostler.core.errors import BadInput, Conflict
+from ostler.core.errors import BadInput, Conflict, NotFound
 from ostler.core.ids import PermitId, new_id
 from ostler.db.tx import Tx
 from ostler.events import service as events
@@ -42,11 +42,16 @@ def reserve(
     """
     tx.lock("brake")
     store.release_expired(tx)
-    if (present := store.live_of_node(tx, node.id)) is not None:
-        return PermitId(present["id"])
+    node = nodes.get(tx, node.id)  # as it is now that the lock is ours
+    groups = _groups(tx, node) if node.state is State.PRODUCTION else {}
+    present = store.live_of_node(tx, node.id)
+    if present is not None:
+        if groups.items() <= present["groups"].items():
+            return PermitId(present["id"])
+        # It was given when the node served nobody and counted for nothing: that work is over, and this counts.
+        store.release(tx, present["id"])
     if (why := stopped(tx, node)) is not None:
         raise Held(f"{action} of {node.name} is held: {why}.", delay=_OUT_OF_SERVICE_DELAY)
-    groups = _groups(tx, node) if node.state is State.PRODUCTION else {}
     rules = store.rules(tx)
     longest = max(rule.window_s for rule in rules)
     verdict = policy.held_by(
@@ -99,6 +104,9 @@ def set_rules(tx: Tx, rules: Sequence[Rule], *, actor: Actor, reason: str) -> No
     """Set the limits. A fleet limit is always there; none may allow everything by leaving all its limits out."""
     if "fleet" not in {rule.group for rule in rules}:
         raise BadInput("A limit for the group 'fleet' is missing.", where="rules")
+    groups = [rule.group for rule in rules]
+    if twice := [group for group in groups if groups.count(group) > 1]:
+        raise BadInput(f"The group '{twice[0]}' has two limits; put them into one.", where="rules")
     for rule in rules:
         if rule.share is None and rule.at_once is None and rule.per_window is None:
             raise BadInput(f"The group '{rule.group}' has no limit at all.", where="rules")
@@ -110,6 +118,9 @@ def set_rules(tx: Tx, rules: Sequence[Rule], *, actor: Actor, reason: str) -> No
 def pause(tx: Tx, scope: str, *, actor: Actor, reason: str, until: float | None = None) -> str:
     """Hold all automation of a scope: `fleet`, `rack:NAME`, `node:NAME`. Audited and published."""
     scope = _scope(tx, scope)
+    kind, _, name = scope.partition(":")
+    if kind not in ("fleet", "node") and not store.group_exists(tx, kind, name):
+        raise NotFound(f"No node or slot belongs to {kind} '{name[:60]}', so nothing would be paused.", where="scope")
     if until is not None and until <= tx.now:
         raise BadInput("The end of the pause lies in the past.", where="until")
     pause_id = new_id("pause")

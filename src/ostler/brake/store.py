@@ -95,6 +95,13 @@ def group_sizes(tx: Tx, groups: Mapping[str, str]) -> dict[str, int]:
     return sizes
 
 
+def group_exists(tx: Tx, kind: str, name: str) -> bool:
+    """Whether any slot (or, for `sku`, any node) belongs to a group."""
+    where = node.c.sku == name if kind == "sku" else slot.c.domains[kind].as_string() == name
+    table = node if kind == "sku" else slot
+    return tx.scalar(sa.select(sa.literal(1)).select_from(table).where(where).limit(1)) is not None
+
+
 def rules(tx: Tx) -> tuple[Rule, ...]:
     """The limits in force: those a person set, or the defaults."""
     rows = tx.all(sa.select(brake_rule).order_by(brake_rule.c.group))

@@ -32,12 +32,9 @@ def adopt_command(
     text = _read(source)
     rows = read_csv(text, str(source))
     if dry_run:
-        answer = {"nodes": len(rows), "pools": sorted({row.pool for row in rows})}
-        print(
-            json.dumps(answer)
-            if as_json
-            else f"{len(rows)} nodes for pools {', '.join(answer['pools'])}; nothing entered."
-        )
+        pools = sorted({row.pool for row in rows})
+        answer = {"nodes": len(rows), "pools": pools}
+        print(json.dumps(answer) if as_json else f"{len(rows)} nodes for pools {', '.join(pools)}; nothing entered.")
         return
     done = Client.from_environment().post("/v1/adopt", {"csv": text, "source": str(source), "reason": reason})
     if as_json:

@@ -267,3 +267,11 @@ def delivery_of(row: sa.RowMapping) -> Delivery:
         created_at=row["created_at"],
         settled_at=row["settled_at"],
     )
+
+
+def forget_attempts(tx: Tx, before: float, limit: int) -> int:
+    """Retention: delete up to `limit` tries made before a moment (real time); returns how many."""
+    old = [row[0] for row in tx.execute(sa.select(attempt.c.id).where(attempt.c.at < before).limit(limit))]
+    if old:
+        tx.execute(attempt.delete().where(attempt.c.id.in_(old)))
+    return len(old)

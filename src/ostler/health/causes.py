@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
 
-from ostler.health.model import Cause, HealthSettings, Struck
+from ostler.health.model import Cause, HealthSettings, OpenCause, Struck
 
 K = TypeVar("K", bound=Hashable)
 
@@ -35,14 +35,28 @@ def fold(struck: Sequence[Struck], sku_sizes: Mapping[str, int], settings: Healt
             count = len({one.node_id for one in together})
             if domain and count >= settings.storm_nodes:
                 summary = f"{count} nodes of {kind} {domain} report {fault} together: look at what they share"
-                causes.append(Cause("shared-domain", kind, domain, summary, tuple(one.finding_id for one in together)))
+                ids = tuple(one.finding_id for one in together)
+                causes.append(Cause("shared-domain", kind, domain, summary, ids, fault))
         rest = _without(rest, causes)
     for (sku, fault), group in _by(rest, _place("sku")).items():
         count, size = len({one.node_id for one in group}), sku_sizes.get(sku, 0)
         if sku and count >= settings.storm_nodes and count > settings.peer_share * size:
             summary = f"{count} of {size} {sku} nodes report {fault}: a configuration, not {count} faults"
-            causes.append(Cause("configuration", "sku", sku, summary, tuple(one.finding_id for one in group)))
+            ids = tuple(one.finding_id for one in group)
+            causes.append(Cause("configuration", "sku", sku, summary, ids, fault))
     return causes
+
+
+def latecomers(struck: Sequence[Struck], known: Sequence[OpenCause]) -> dict[str, list[str]]:
+    """Incident → findings that it explains too: the last node behind a dead switch may report long after the first."""
+    joined: dict[str, list[str]] = defaultdict(list)
+    for one in struck:
+        for cause in known:
+            from_outside = cause.cause != "shared-domain" or one.component in LINK_COMPONENTS
+            if cause.fault == one.fault and one.domains.get(cause.scope) == cause.subject and from_outside:
+                joined[cause.incident_id].append(one.finding_id)
+                break
+    return joined
 
 
 def _without(struck: Sequence[Struck], causes: Sequence[Cause]) -> list[Struck]:

@@ -7,7 +7,7 @@ that carries signals, an inventory, results or a new boot is a transaction of it
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -49,10 +49,11 @@ class AgentDesk:
         self._on_diagnoses = on_diagnoses
         self._lock = threading.Lock()
         self._boots: dict[str, str] = {}  # node → the boot that we know of
-        self._seen: dict[str, tuple[float, bool]] = {}  # node → last heard of, busy; not flushed yet
+        self._seen: dict[str, tuple[float, bool | None]] = {}  # node → last heard of, busy (None: not said); to flush
         self._acks: dict[str, int] = {}
         self._with_orders: frozenset[str] = frozenset()
-        self._verbs: dict[str, tuple[str, ...]] = {}
+        self._pools: dict[str, str] = {}  # node → pool
+        self._grants: Mapping[str, frozenset[Capability]] = {}  # pool → what it grants, looked up with the orders
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.last_success: float | None = None
@@ -71,17 +72,18 @@ class AgentDesk:
 
     def settings_for(self, tx: Tx, node_id: str) -> AgentSettings:
         """How the agent of a node should behave: what its pool grants, and how often it reports."""
-        return AgentSettings(heartbeat_s=self._settings.heartbeat_s, verbs=_granted_verbs(tx, node_id))
+        pool = nodes.get_pool(tx, nodes.get(tx, node_id).pool)
+        return AgentSettings(heartbeat_s=self._settings.heartbeat_s, verbs=_verbs_of(pool.capabilities))
 
     def answer(self, node_id: str, report: Report) -> ReportAnswer:
         """Take a report and answer it once it is durable. Raises `BadInput` for one that cannot be taken."""
         now = self._db.clock.now()
-        busy = bool(report.heartbeat.busy) if report.heartbeat is not None else False
+        busy = report.heartbeat.busy if report.heartbeat is not None else None
         with self._lock:
             known = self._boots.get(node_id) == report.boot_id
-        if known and _is_heartbeat(report):
             ack = self._acks.get(node_id, 0)
-        else:
+        # An agent that was acknowledged more than we know of spoke with another replica: the database knows.
+        if not known or report.first_seq > ack + 1 or not _is_heartbeat(report):
             ack, first = self._db.write(lambda tx: self._receive(tx, node_id, report)), not known
             with self._lock:
                 if not report.ended:
@@ -91,13 +93,12 @@ class AgentDesk:
                 self._db.read(lambda tx: self._learn(tx, node_id))
         with self._lock:
             if not report.ended:
-                self._seen[node_id] = (now, busy)
+                self._seen[node_id] = (now, self._seen.get(node_id, (now, None))[1] if busy is None else busy)
+            verbs = _verbs_of(self._grants.get(self._pools.get(node_id, ""), frozenset()))
             ordered = node_id in self._with_orders
         return ReportAnswer(
             ack_seq=ack,
-            settings=AgentSettings(
-                heartbeat_s=self._settings.heartbeat_s, verbs=self._verbs.get(node_id, ("run-check",))
-            ),
+            settings=AgentSettings(heartbeat_s=self._settings.heartbeat_s, verbs=verbs),
             orders=self._db.read(lambda tx: orders.of_node(tx, node_id)) if ordered else (),
             clock_skew_s=report.sent_at - self._db.clock.real(),
         )
@@ -108,14 +109,19 @@ class AgentDesk:
             seen, self._seen = self._seen, {}
         if seen:
             rows = [{"node": node_id, "at": at, "is_busy": busy} for node_id, (at, busy) in seen.items()]
-            self._db.write(lambda tx: nodes.touch(tx, rows))
+            try:
+                self._db.write(lambda tx: nodes.touch(tx, rows))
+            except BaseException:
+                with self._lock:
+                    self._seen = {**seen, **self._seen}  # nothing that was heard is forgotten
+                raise
         return len(seen)
 
     def look_for_orders(self) -> None:
-        """Refresh who has orders; once a second."""
-        found = self._db.read(orders.outstanding)
+        """Refresh who has orders and what the pools grant; twice a second."""
+        found, grants = self._db.read(lambda tx: (orders.outstanding(tx), _grants(tx)))
         with self._lock:
-            self._with_orders = found
+            self._with_orders, self._grants = found, grants
 
     def _loop(self) -> None:
         flush_every = min(FLUSH_SECONDS, self._db.clock.real_seconds(self._settings.heartbeat_s) / 2)
@@ -129,7 +135,12 @@ class AgentDesk:
                 self.last_success = self._db.clock.real()
             except OstlerError as error:
                 log.warning("desk.flush_failed", error=str(error))
-        self.flush()
+            except Exception:
+                log.exception("desk.round_broken")
+        try:
+            self.flush()
+        except OstlerError as error:
+            log.warning("desk.flush_failed", error=str(error))
 
     def _receive(self, tx: Tx, node_id: str, report: Report) -> int:
         ack, diagnoses = intake.receive(tx, node_id, report, self._settings)
@@ -138,18 +149,20 @@ class AgentDesk:
         return ack
 
     def _learn(self, tx: Tx, node_id: str) -> None:
-        verbs = _granted_verbs(tx, node_id)
+        pool, grants = nodes.get(tx, node_id).pool, _grants(tx)
         current = store.session(tx, node_id, self._boots.get(node_id, ""))
         with self._lock:
-            self._verbs[node_id] = verbs
+            self._pools[node_id], self._grants = pool, grants
             if current is not None:
                 self._acks[node_id] = current["last_seq"]
 
 
-def _granted_verbs(tx: Tx, node_id: str) -> tuple[str, ...]:
-    pool = nodes.get_pool(tx, nodes.get(tx, node_id).pool)
-    granted = [verb for name, verbs in GRANTED_VERBS.items() if name in pool.capabilities for verb in verbs]
-    return ("run-check", *granted)
+def _grants(tx: Tx) -> dict[str, frozenset[Capability]]:
+    return {pool.name: pool.capabilities for pool in nodes.pools(tx)}
+
+
+def _verbs_of(granted: frozenset[Capability]) -> tuple[str, ...]:
+    return ("run-check", *(verb for name, verbs in GRANTED_VERBS.items() if name in granted for verb in verbs))
 
 
 def _is_heartbeat(report: Report) -> bool:

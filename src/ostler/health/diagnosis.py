@@ -117,10 +117,15 @@ def _repeats(signals: Sequence[Observed], settings: HealthSettings) -> list[Diag
         if recorded_only and signal.received_at >= newest - settings.repeat_window_s:
             counted[fault_of(signal), device_of(signal)].append(signal)
     return [
-        _diagnosis(fault, device, group, Action.WATCH, f"{len(group)} within the hour", Severity.WARNING)
+        _diagnosis(fault, device, group, Action.WATCH, f"{_times(group)} within the hour", Severity.WARNING)
         for (fault, device), group in counted.items()
-        if len(group) >= settings.repeat_limit
+        if _times(group) >= settings.repeat_limit
     ]
+
+
+def _times(group: Sequence[Observed]) -> int:
+    """How often it was said, counting what the agent folded."""
+    return sum(1 + signal.repeats for signal in group)
 
 
 def _diagnosis(
@@ -136,7 +141,7 @@ def _diagnosis(
     evidence = {
         "why": why,
         "signals": [signal.seq for signal in group][-20:],
-        "count": len(group),
+        "count": _times(group),
         "last": last.message,
     }
     if last.workflow:

@@ -45,6 +45,8 @@ def note(tx: Tx, node: Node, diagnosis: Diagnosis, *, condition: Condition | Non
     }
     if present is not None:
         store.update(tx, present["id"], {**fields, "count": present["count"] + 1})
+        if diagnosis.severity in SERIOUS and present["severity"] not in SERIOUS:
+            _tell(tx, node, str(present["id"]), diagnosis, condition, "finding.worsened")
         return str(present["id"])
     finding_id = new_id("finding")
     store.insert(
@@ -59,6 +61,12 @@ def note(tx: Tx, node: Node, diagnosis: Diagnosis, *, condition: Condition | Non
             **fields,
         },
     )
+    _tell(tx, node, finding_id, diagnosis, condition, "finding.opened")
+    return finding_id
+
+
+def _tell(tx: Tx, node: Node, finding_id: str, diagnosis: Diagnosis, condition: Condition | None, action: str) -> None:
+    """What follows from a finding that is new, or serious for the first time: condition, audit, event."""
     serious = diagnosis.severity in SERIOUS
     if condition is None and serious:
         condition = condition_of(diagnosis.component)
@@ -67,13 +75,10 @@ def note(tx: Tx, node: Node, diagnosis: Diagnosis, *, condition: Condition | Non
             tx, node.id, condition, reason=diagnosis.fault, message=diagnosis.message, evidence={"finding": finding_id}
         )
     detail = {"fault": diagnosis.fault, "device": diagnosis.device, "action": diagnosis.action}
-    audit.record(
-        tx, actor=ACTOR, action="finding.opened", subject=node.id, reason=diagnosis.message[:200], detail=detail
-    )
+    audit.record(tx, actor=ACTOR, action=action, subject=node.id, reason=diagnosis.message[:200], detail=detail)
     if serious:
         unhealthy = {"node_id": node.id, "reason": diagnosis.fault, "gpu_count": node.gpu_count}
         events.publish(tx, "node.unhealthy", node.id, unhealthy)
-    return finding_id
 
 
 def clear(tx: Tx, findings: Sequence[sa.RowMapping], *, by: str, actor: Actor = ACTOR) -> None:
@@ -81,8 +86,8 @@ def clear(tx: Tx, findings: Sequence[sa.RowMapping], *, by: str, actor: Actor = 
 
     A node that has no serious finding left is healthy again, and that is published.
     """
+    findings = [row for row in findings if store.end(tx, row["id"], by)]
     for row in findings:
-        store.update(tx, row["id"], {"cleared_at": tx.now, "cleared_by": by})
         audit.record(
             tx,
             actor=actor,
@@ -106,6 +111,7 @@ def clear(tx: Tx, findings: Sequence[sa.RowMapping], *, by: str, actor: Actor = 
 
 def open_incident(tx: Tx, cause: Cause) -> str:
     """One incident for many findings; they point to it and lose their claim to action. Returns its id."""
+    tx.lock(f"incident:{cause.cause}:{cause.scope}:{cause.subject}")
     present = store.open_incident(tx, cause.cause, cause.scope, cause.subject)
     if present is not None:
         incident_id = str(present["id"])
@@ -119,16 +125,30 @@ def open_incident(tx: Tx, cause: Cause) -> str:
                 "scope": cause.scope,
                 "subject": cause.subject,
                 "summary": cause.summary,
-                "evidence": {"findings": list(cause.finding_ids)},
+                "evidence": {"findings": list(cause.finding_ids), "fault": cause.fault},
                 "opened_at": tx.now,
             },
         )
         told = _incident_event(incident_id, cause.cause, cause.scope, cause.subject, cause.summary)
         events.publish(tx, "incident.opened", incident_id, told)
         audit.record(tx, actor=ACTOR, action="incident.opened", subject=incident_id, reason=cause.summary)
-    for finding_id in cause.finding_ids:
-        store.update(tx, finding_id, {"incident_id": incident_id})
+    join(tx, incident_id, cause.finding_ids)
     return incident_id
+
+
+def join(tx: Tx, incident_id: str, finding_ids: Sequence[str]) -> None:
+    """Findings that an open incident explains."""
+    for finding_id in finding_ids:
+        store.update(tx, finding_id, {"incident_id": incident_id})
+
+
+def take_out(tx: Tx, findings: Sequence[sa.RowMapping], *, why: str) -> None:
+    """Findings that their incident does not explain any more stand for themselves again."""
+    for row in findings:
+        store.update(tx, row["id"], {"incident_id": None})
+    for incident_id in dict.fromkeys(row["incident_id"] for row in findings if row["incident_id"]):
+        if not store.findings_of(tx, incident_id, active_only=True):
+            close_incident(tx, incident_id, outcome=why)
 
 
 def close_incident(tx: Tx, incident_id: str, *, outcome: str) -> None:

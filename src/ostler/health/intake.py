@@ -6,6 +6,7 @@ declared by the agent, and is a finding: silence is a fault.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
@@ -19,7 +20,7 @@ from ostler.health.diagnosis import ECHOES, diagnose, echoes, ended
 from ostler.health.model import Confidence, Diagnosis, HealthSettings, Observed
 from ostler.nodes import store as nodes
 from ostler.nodes.model import Condition, Node, State
-from ostler.wire.agent import Gap, Report, Signal
+from ostler.wire.agent import Report, Signal
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -29,30 +30,39 @@ IN_SERVICE = (State.PRODUCTION,)
 def receive(tx: Tx, node_id: str, report: Report, settings: HealthSettings) -> tuple[int, list[Diagnosis]]:
     """Store a report; returns the acknowledged sequence of its boot, and what diagnosis makes of the node now.
 
-    Raises `BadInput` when the report skips sequences without declaring them lost.
+    Raises `BadInput` when the report skips sequences within itself. What lies between the server's last sequence and
+    the report's first was acknowledged by a server that knew more (a restored backup): a hole, and a finding.
     """
-    node = nodes.get(tx, node_id)
+    node = nodes.locked(tx, node_id)
     known = store.session(tx, node.id, report.boot_id)
     if known is None:
         store.open_session(tx, node.id, report.boot_id)
         _new_boot(tx, node, report)
     held = 0 if known is None else known["last_seq"]
-    ack = _sequence(report, held)
+    ack = _sequence(report, max(held, report.first_seq - 1))
     fresh = [one for one in report.signals if one.seq > held]
     store.insert_signals(tx, [_row(tx, node, report.boot_id, one) for one in fresh])
+    if report.first_seq > held + 1:
+        _gap(tx, node, report.boot_id, held + 1, report.first_seq - 1, "undeclared")
     for gap in (one for one in report.lost if one.to_seq > held):
-        _gap(tx, node, report.boot_id, gap)
+        _gap(tx, node, report.boot_id, max(gap.from_seq, held + 1), gap.to_seq, gap.reason)
     store.advance_session(tx, node.id, report.boot_id, ack)
-    _attributes(tx, node, report)
+    if not report.ended:
+        _attributes(tx, node, report)
     if report.results:
         orders.settle(tx, node.id, report.results)
     if report.heartbeat is not None and not report.ended:
         _clock(tx, node, report, settings)
-    return ack, _note_all(tx, node, settings) if fresh else []
+    if not fresh or (report.ended and node.state is State.REBOOT):
+        return ack, []  # the last words before our own reboot: they are what it was for
+    return ack, _note_all(tx, node, report.boot_id, settings)
 
 
 def _sequence(report: Report, held: int) -> int:
     """The last sequence that is now held or declared lost; the report may overlap what is held, but not skip."""
+    numbers = [one.seq for one in report.signals]
+    if len(set(numbers)) < len(numbers):
+        raise BadInput("A sequence comes twice in one report.", where=f"boot {report.boot_id}")
     spans = sorted([(one.seq, one.seq) for one in report.signals] + [(one.from_seq, one.to_seq) for one in report.lost])
     last = held
     for start, end in spans:
@@ -86,7 +96,7 @@ def _known(words: type[E], word: str, otherwise: E) -> E:
 def _new_boot(tx: Tx, node: Node, report: Report) -> None:
     if report.ended:
         return  # the end of a former boot, told late
-    if node.boot_id is not None and node.state in IN_SERVICE:
+    if node.boot_id not in (None, report.boot_id) and node.state in IN_SERVICE:
         findings.note(
             tx,
             node,
@@ -104,8 +114,8 @@ def _new_boot(tx: Tx, node: Node, report: Report) -> None:
     nodes.update(tx, node.id, {"boot_id": report.boot_id, "last_seen": tx.now})
 
 
-def _gap(tx: Tx, node: Node, boot_id: str, gap: Gap) -> None:
-    count = gap.to_seq - gap.from_seq + 1
+def _gap(tx: Tx, node: Node, boot_id: str, start: int, end: int, reason: str) -> None:
+    count = end - start + 1
     findings.note(
         tx,
         node,
@@ -116,8 +126,8 @@ def _gap(tx: Tx, node: Node, boot_id: str, gap: Gap) -> None:
             severity=Severity.WARNING,
             confidence=Confidence.HIGH,
             action=Action.WATCH,
-            message=f"{count} signals are lost ({gap.reason}); what they said is not known",
-            evidence={"boot": boot_id, "from": gap.from_seq, "to": gap.to_seq, "reason": gap.reason},
+            message=f"{count} signals are lost ({reason}); what they said is not known",
+            evidence={"boot": boot_id, "from": start, "to": end, "reason": reason},
         ),
         condition=Condition.SIGNALS_LOST,
     )
@@ -125,8 +135,10 @@ def _gap(tx: Tx, node: Node, boot_id: str, gap: Gap) -> None:
 
 def _attributes(tx: Tx, node: Node, report: Report) -> None:
     changed: dict[str, object] = {}
-    if report.inventory is not None and (inventory := asdict(report.inventory)) != node.inventory:
-        changed["inventory"] = inventory
+    if report.inventory is not None:
+        inventory = json.loads(json.dumps(asdict(report.inventory)))  # tuples as lists, as the database has them
+        if inventory != node.inventory:
+            changed["inventory"] = inventory
     if report.agent_version and report.agent_version != node.agent_version:
         changed["agent_version"] = report.agent_version
     if report.heartbeat is not None and report.heartbeat.driver and report.heartbeat.driver != node.driver:
@@ -159,8 +171,8 @@ def _clock(tx: Tx, node: Node, report: Report, settings: HealthSettings) -> None
         findings.clear(tx, [wrong], by=f"the node's clock is right again ({skew:+.1f} s)")
 
 
-def _note_all(tx: Tx, node: Node, settings: HealthSettings) -> list[Diagnosis]:
-    seen = _lately(tx, node, settings)
+def _note_all(tx: Tx, node: Node, boot_id: str, settings: HealthSettings) -> list[Diagnosis]:
+    seen = _lately(tx, node, boot_id, settings)
     diagnoses = diagnose(seen, settings)
     for one in diagnoses:
         findings.note(tx, node, one)
@@ -171,10 +183,10 @@ def _note_all(tx: Tx, node: Node, settings: HealthSettings) -> list[Diagnosis]:
     return diagnoses
 
 
-def _lately(tx: Tx, node: Node, settings: HealthSettings) -> list[Observed]:
-    """What a node said lately, but nothing from before its present state: that was dealt with."""
+def _lately(tx: Tx, node: Node, boot_id: str, settings: HealthSettings) -> list[Observed]:
+    """What a node said lately in this boot, but nothing from before its present state: that was dealt with."""
     span = max(settings.window_s, settings.repeat_window_s)
-    return store.observed(tx, node.id, max(tx.now - span, node.state_since))
+    return store.observed(tx, node.id, boot_id, max(tx.now - span, node.state_since))
 
 
 def withdraw_echoes(tx: Tx, node: Node, diagnoses: Sequence[Diagnosis]) -> None:

@@ -43,6 +43,10 @@ class HealthSettings:
     peer_share: float = 0.5
     """More of a SKU's nodes than this with one fault: configuration; nothing is rebooted (principle 6)."""
 
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.heartbeat_s < self.silent_after_s:
+            raise ValueError("heartbeat_s is at least 0.1 s, and less than silent_after_s")
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -59,6 +63,8 @@ class Observed:
     received_at: float
     workflow: str = ""
     recovery: str = ""
+    repeats: int = 0
+    """Further equal lines that the agent folded into this one."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,19 @@ class Cause:
     subject: str
     summary: str
     finding_ids: tuple[str, ...]
+    fault: str = ""
+    """The fault that all of them report; empty where it does not matter."""
+
+
+@dataclass(frozen=True)
+class OpenCause:
+    """An incident that is still open, as correlation sees it."""
+
+    incident_id: str
+    cause: str
+    scope: str
+    subject: str
+    fault: str
 
 
 def condition_of(component: str) -> Condition:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import sqlalchemy as sa
+
 from ostler.db.engine import Database
 from ostler.db.tx import Tx
 from ostler.faults.model import Action, Severity
@@ -60,12 +62,20 @@ class SilenceWatch:
         verdict = judge(len(silent), store.reporting(tx), tx.now - self._started, self._settings)
         if verdict.suspect_self and tx.now - self._started < self._settings.grace_s:
             return
-        noted = []
+        fold = []
         for row in silent:
-            if store.find_active(tx, row["id"], "silent", "") is None:
-                noted.append(self._note(tx, row["id"], tx.now - row["last_seen"], verdict))
-        if verdict.suspect_self and noted:
-            findings.open_incident(tx, Cause(SELF, "fleet", "fleet", verdict.why, tuple(noted)))
+            present = store.find_active(tx, row["id"], "silent", "")
+            if present is None:
+                finding_id = self._note(tx, row["id"], tx.now - row["last_seen"], verdict)
+            elif _judged_otherwise(tx, present, verdict):
+                # One that was blamed is one of many now; or, the others being back, this one is to blame itself.
+                findings.take_out(tx, [present], why=verdict.why)
+                finding_id = self._note(tx, row["id"], tx.now - row["last_seen"], verdict)
+            else:
+                continue
+            fold.append(finding_id)
+        if verdict.suspect_self and fold:
+            findings.open_incident(tx, Cause(SELF, "fleet", "fleet", verdict.why, tuple(fold)))
 
     def _note(self, tx: Tx, node_id: str, quiet_for: float, verdict: Judgement) -> str:
         return findings.note(
@@ -83,3 +93,10 @@ class SilenceWatch:
             ),
             condition=Condition.SILENT,
         )
+
+
+def _judged_otherwise(tx: Tx, silent: sa.RowMapping, verdict: Judgement) -> bool:
+    """Whether an active finding was made under the other judgement; another cause that explains it stands."""
+    if silent["incident_id"] is None:
+        return verdict.suspect_self
+    return not verdict.suspect_self and store.get_incident(tx, silent["incident_id"])["cause"] == SELF

@@ -11,7 +11,7 @@ from ostler.core.errors import NotFound
 from ostler.db.schema import agent_session, finding, incident, node, signal, slot
 from ostler.db.tx import Tx
 from ostler.faults.model import Action, Severity
-from ostler.health.model import Observed, Struck
+from ostler.health.model import Observed, OpenCause, Struck
 from ostler.nodes.model import State
 
 # Sessions and signals -------------------------------------------------------------------------------------------------
@@ -42,12 +42,12 @@ def insert_signals(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
         tx.execute(signal.insert(), rows)
 
 
-def observed(tx: Tx, node_id: str, since: float) -> list[Observed]:
-    """A node's signals received since a moment, in the order of their making (boots in the order we met them)."""
+def observed(tx: Tx, node_id: str, boot_id: str, since: float) -> list[Observed]:
+    """A node's signals of one boot received since a moment, in the order of their making."""
     rows = tx.all(
         sa.select(signal)
-        .where(signal.c.node_id == node_id, signal.c.received_at >= since)
-        .order_by(signal.c.received_at, signal.c.boot_id, signal.c.seq)
+        .where(signal.c.node_id == node_id, signal.c.boot_id == boot_id, signal.c.received_at >= since)
+        .order_by(signal.c.seq)
     )
     return [
         Observed(
@@ -62,9 +62,14 @@ def observed(tx: Tx, node_id: str, since: float) -> list[Observed]:
             received_at=row["received_at"],
             workflow=str(row["detail"].get("workflow", "")),
             recovery=str(row["detail"].get("recovery", "")),
+            repeats=_whole(row["detail"].get("repeats")),
         )
         for row in rows
     ]
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def signals(tx: Tx, node_id: str, *, limit: int = 200) -> Sequence[sa.RowMapping]:
@@ -113,6 +118,12 @@ def insert(tx: Tx, values: Mapping[str, Any]) -> None:
 
 def update(tx: Tx, finding_id: str, values: Mapping[str, Any]) -> None:
     tx.execute(finding.update().where(finding.c.id == finding_id).values(**values))
+
+
+def end(tx: Tx, finding_id: str, by: str) -> bool:
+    """Clear a finding; False if it was cleared already."""
+    active_one = sa.and_(finding.c.id == finding_id, finding.c.cleared_at.is_(None))
+    return tx.execute(finding.update().where(active_one).values(cleared_at=tx.now, cleared_by=by)).rowcount > 0
 
 
 def listed(
@@ -227,6 +238,32 @@ def incidents(
     return tx.all(query)
 
 
+def outlived(tx: Tx, limit: int = 500) -> Sequence[sa.RowMapping]:
+    """Active findings of nodes that came to production after they were last seen; no incident's."""
+    return tx.all(
+        sa.select(finding)
+        .join(node, node.c.id == finding.c.node_id)
+        .where(
+            finding.c.cleared_at.is_(None),
+            finding.c.incident_id.is_(None),
+            node.c.state == State.PRODUCTION.value,
+            finding.c.last_at < node.c.state_since,
+        )
+        .order_by(finding.c.id)
+        .limit(limit)
+    )
+
+
+def open_causes(tx: Tx) -> list[OpenCause]:
+    """The open incidents that say which fault they explain."""
+    rows = tx.all(sa.select(incident).where(incident.c.closed_at.is_(None)).order_by(incident.c.opened_at))
+    return [
+        OpenCause(row["id"], row["cause"], row["scope"], row["subject"], str(row["evidence"]["fault"]))
+        for row in rows
+        if row["evidence"].get("fault")
+    ]
+
+
 # Silence --------------------------------------------------------------------------------------------------------------
 
 
@@ -234,7 +271,12 @@ def unheard(tx: Tx, before: float) -> Sequence[sa.RowMapping]:
     """Nodes that once reported, should be running, and were last heard of before a moment."""
     return tx.all(
         sa.select(node.c.id, node.c.name, node.c.last_seen, node.c.state)
-        .where(node.c.state.in_(_EXPECTED), node.c.last_seen.is_not(None), node.c.last_seen < before)
+        .where(
+            node.c.state.in_(_EXPECTED),
+            node.c.last_seen.is_not(None),
+            node.c.last_seen < before,
+            node.c.state_since < before,  # back from a state in which it had no need to talk
+        )
         .order_by(node.c.last_seen)
     )
 
@@ -267,3 +309,13 @@ _EXPECTED = [
     State.PRODUCTION.value,
 ]
 """States in which an agent should be talking; in `zap` and `reboot` silence is part of the work."""
+
+
+def forget_signals(tx: Tx, before: float, limit: int) -> int:
+    """Retention: delete up to `limit` signals received before a moment; returns how many."""
+    key = (signal.c.node_id, signal.c.boot_id, signal.c.seq)
+    old = tx.execute(sa.select(*key).where(signal.c.received_at < before).order_by(signal.c.received_at).limit(limit))
+    keys = [tuple(row) for row in old]
+    if keys:
+        tx.execute(signal.delete().where(sa.tuple_(*key).in_(keys)))
+    return len(keys)

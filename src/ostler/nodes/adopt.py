@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from ostler.audit import service as audit
 from ostler.core.actor import Actor
-from ostler.core.errors import BadInput
+from ostler.core.errors import BadInput, OstlerError
 from ostler.db.tx import Tx
 from ostler.nodes import service, store
 from ostler.nodes.model import Condition, Service, Slot, State
@@ -40,6 +40,7 @@ class Row:
     line: int
     name: str
     serial: str | None = None
+    """None: the source has no such column; empty: it has, and this node has none."""
     slot: Slot | None = None
     macs: tuple[str, ...] = ()
     bmc: str | None = None
@@ -64,6 +65,8 @@ def read_csv(text: str, where: str) -> list[Row]:
         header = [name.strip().lower() for name in reader.fieldnames or ()]
         if "name" not in header:
             raise BadInput(f"The header needs a column 'name'; known are {', '.join(COLUMNS)}.", where=f"{where}:1")
+        if twice := [name for name, times in Counter(header).items() if times > 1]:
+            raise BadInput(f"The column '{twice[0]}' stands twice.", where=f"{where}:1")
         if unknown := [name for name in header if name not in COLUMNS]:
             raise BadInput(f"Unknown column '{unknown[0]}'; known are {', '.join(COLUMNS)}.", where=f"{where}:1")
         reader.fieldnames = header
@@ -86,31 +89,12 @@ def adopt(tx: Tx, rows: Sequence[Row], *, actor: Actor, reason: str = "") -> Ado
             known.append(row.name)
             continue
         doubt = _doubt(tx, row, serials)
-        if row.slot is not None and store.get_slot(tx, row.slot.name) is None:
-            store.put_slot(tx, row.slot)
-        node = service.register(
-            tx,
-            name=row.name,
-            pool=row.pool,
-            actor=actor,
-            cause="adopt",
-            state=State.PRODUCTION,
-            serial=None if doubt else row.serial,
-            slot=None if row.slot is None else row.slot.name,
-            sku=row.sku,
-            macs=row.macs,
-            bmc_address=row.bmc,
-            service=row.service,
-        )
-        service.raise_condition(
-            tx,
-            node.id,
-            Condition.UNCERTIFIED,
-            reason="adopted",
-            message="running when Ostler met it; never tested by it",
-        )
+        try:
+            _enter(tx, row, doubt, actor)
+        except OstlerError as error:
+            error.where = error.where or f"line {row.line}"
+            raise
         if doubt:
-            service.raise_condition(tx, node.id, Condition.HELD_FOR_PERSON, reason="identity", message=doubt)
             held.append((row.name, doubt))
         adopted.append(row.name)
     if adopted:
@@ -118,6 +102,30 @@ def adopt(tx: Tx, rows: Sequence[Row], *, actor: Actor, reason: str = "") -> Ado
             tx, actor=actor, action="fleet.adopted", subject="fleet", reason=reason, detail={"nodes": len(adopted)}
         )
     return Adoption(tuple(adopted), tuple(known), tuple(held))
+
+
+def _enter(tx: Tx, row: Row, doubt: str | None, actor: Actor) -> None:
+    if row.slot is not None and store.get_slot(tx, row.slot.name) is None:
+        store.put_slot(tx, row.slot)
+    node = service.register(
+        tx,
+        name=row.name,
+        pool=row.pool,
+        actor=actor,
+        cause="adopt",
+        state=State.PRODUCTION,
+        serial=None if doubt else row.serial,
+        slot=None if row.slot is None else row.slot.name,
+        sku=row.sku,
+        macs=row.macs,
+        bmc_address=row.bmc,
+        service=row.service,
+    )
+    service.raise_condition(
+        tx, node.id, Condition.UNCERTIFIED, reason="adopted", message="running when Ostler met it; never tested by it"
+    )
+    if doubt:
+        service.raise_condition(tx, node.id, Condition.HELD_FOR_PERSON, reason="identity", message=doubt)
 
 
 def _row(record: dict[str, str | None], where: str, line: int) -> Row:
@@ -141,7 +149,7 @@ def _row(record: dict[str, str | None], where: str, line: int) -> Row:
     return Row(
         line=line,
         name=value["name"],
-        serial=value.get("serial") or None,
+        serial=value.get("serial"),
         slot=parse_slot(value["slot"], f"{where} column slot") if value.get("slot") else None,
         macs=macs,
         bmc=bmc,
@@ -164,6 +172,8 @@ def _doubt(tx: Tx, row: Row, serials: Counter[str | None]) -> str | None:
     """Why a row's serial number cannot be believed, or None."""
     if row.serial is None:
         return None
+    if not row.serial:
+        return "the source gives no serial number"
     if row.serial.lower() in BLANK_SERIALS:
         return f"the serial number '{row.serial}' is a factory default"
     if serials[row.serial] > 1:

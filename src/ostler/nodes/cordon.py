@@ -7,26 +7,29 @@ cordon: a node that others cordoned stays so, and lifting ours leaves theirs. A 
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
 from ostler.adapters.cluster.port import Cluster
-from ostler.core.errors import OstlerError
+from ostler.core.errors import BadInput, Conflict, NotFound, OstlerError
 from ostler.db.engine import Database
 from ostler.db.lease import claim_named
 from ostler.db.tx import Tx
-from ostler.nodes import store
+from ostler.nodes import cordon_nudge, store
 from ostler.nodes.model import Capability
 
 log = structlog.get_logger(__name__)
 
 BATCH = 500
-"""Nodes looked at per round."""
+"""Nodes looked at per cluster and round."""
 
 LEASE_SECONDS = 15.0
+
+UNKNOWN_SECONDS = 10.0
+"""A node that its cluster does not know is asked about again after so long (domain): most of Day 1 is not there yet."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,21 @@ class Drift:
 
     id: str
     name: str
-    pool: str
-    desired: bool
+    held: bool
+    """Somebody holds it: our cordon, once there, stays."""
+    wanted: bool
+    """Held, and granted or by a person: our cordon is put."""
     reason: str
-    granted: bool
+
+
+@dataclass
+class _Seen:
+    """What one round learned about a cluster's nodes, by id."""
+
+    cordoned: list[str] = field(default_factory=list)
+    free: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    changed: int = 0
 
 
 class CordonController:
@@ -62,8 +76,10 @@ class CordonController:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.last_success = 0.0
+        """Real time of the last round, or of the last look at another replica's lease; for `/readyz`."""
 
     def start(self) -> None:
+        cordon_nudge.listen(self._nudge)
         self._thread = threading.Thread(target=self._loop, name="ostler-cordon", daemon=True)
         self._thread.start()
 
@@ -79,72 +95,96 @@ class CordonController:
 
     def run_once(self) -> int:
         """One round; the number of cordons put or lifted. Raises what the clusters raise, after trying all of them."""
-        mine = self._db.write(lambda tx: claim_named(tx, "cordon", owner=self._owner, seconds=LEASE_SECONDS))
-        if mine is None:
-            return 0
-        drift = self._db.read(self._drift)
-        changed, troubles = 0, []
-        for cluster_name, nodes in self._by_cluster(drift).items():
-            try:
-                changed += self._converge(self._clusters[cluster_name], nodes)
-            except OstlerError as error:
-                troubles.append(error)
-        self.last_success = self._db.clock.real()
+        changed, _full, troubles = self._round()
         if troubles:
             raise troubles[0]
         return changed
 
     def _loop(self) -> None:
         while not self._stop.is_set():
+            self._nudge.clear()
+            more = False
             try:
-                busy = self.run_once() > 0
+                changed, full, troubles = self._round()
+                more = (changed > 0 or full) and not troubles
+                for trouble in troubles:
+                    log.warning("cordon.round_failed", error=str(trouble))
             except OstlerError as error:
                 log.warning("cordon.round_failed", error=str(error))
-                busy = False
-            if not busy:
+            except Exception:
+                log.exception("cordon.round_broken")
+            if not more:
                 self._nudge.wait(self._poll_seconds)
-            self._nudge.clear()
 
-    def _drift(self, tx: Tx) -> list[Drift]:
-        granted = {pool.name: Capability.CORDON in pool.capabilities for pool in store.pools(tx)}
-        by_person = {hold["node_id"] for hold in store.holds(tx) if hold["holder"] == "person"}
-        rows = store.cordon_drift(tx, stale_before=tx.now - self._resync_seconds, limit=BATCH)
+    def _round(self) -> tuple[int, bool, list[OstlerError]]:
+        """Cordons put or lifted, whether there may be more to do at once, and what went wrong with which cluster."""
+        mine = self._db.write(lambda tx: claim_named(tx, "cordon", owner=self._owner, seconds=LEASE_SECONDS))
+        changed, full, troubles = 0, False, []
+        if mine is not None:
+            for name, cluster in self._clusters.items():
+                # Each cluster has a batch of its own: one that does not answer keeps no other waiting.
+                drift = self._db.read(partial(self._drift, name=name))
+                full = full or len(drift) == BATCH
+                done, trouble = self._converge(cluster, drift)
+                changed += done
+                if trouble is not None:
+                    troubles.append(trouble)
+        self.last_success = self._db.clock.real()
+        return changed, full, troubles
+
+    def _drift(self, tx: Tx, name: str) -> list[Drift]:
+        pools = [pool for pool in store.pools(tx) if pool.cluster == name]
+        if not pools:
+            return []
+        rows = store.cordon_drift(
+            tx,
+            [pool.name for pool in pools],
+            [pool.name for pool in pools if Capability.CORDON in pool.capabilities],
+            stale_before=tx.now - self._resync_seconds,
+            unknown_before=tx.now - UNKNOWN_SECONDS,
+            limit=BATCH,
+        )
         return [
-            Drift(
-                row["id"],
-                row["name"],
-                row["pool"],
-                bool(row["desired"]),
-                row["reason"] or "",
-                granted[row["pool"]] or row["id"] in by_person,
-            )
-            for row in rows
+            Drift(row["id"], row["name"], bool(row["held"]), bool(row["wanted"]), row["reason"] or "") for row in rows
         ]
 
-    def _by_cluster(self, drift: Sequence[Drift]) -> dict[str, list[Drift]]:
-        pools = {pool.name: pool.cluster for pool in self._db.read(store.pools)}
-        grouped: dict[str, list[Drift]] = defaultdict(list)
-        for one in drift:
-            if pools[one.pool] in self._clusters:
-                grouped[pools[one.pool]].append(one)
-        return grouped
+    def _converge(self, cluster: Cluster, nodes: Sequence[Drift]) -> tuple[int, OstlerError | None]:
+        """Cordons put or lifted, and what went wrong; what was learned is noted in either case."""
+        if not nodes:
+            return 0, None
+        seen = _Seen()
+        trouble: OstlerError | None = None
+        try:
+            views = cluster.cordoned([one.name for one in nodes])
+            for one in nodes:
+                view = views.get(one.name)
+                try:
+                    self._one(cluster, one, None if view is None else view.ours, seen)
+                except (NotFound, BadInput, Conflict) as error:
+                    # This node's own trouble: it must not keep the others waiting, nor come first every time.
+                    seen.unknown.append(one.id)
+                    trouble = trouble or error
+        except OstlerError as error:
+            trouble = error
+        self._db.write(lambda tx: _note(tx, seen))
+        return seen.changed, trouble
 
-    def _converge(self, cluster: Cluster, nodes: Sequence[Drift]) -> int:
-        views = cluster.cordoned([one.name for one in nodes])
-        now_cordoned: list[str] = []
-        now_free: list[str] = []
-        changed = 0
-        for one in nodes:
-            view = views.get(one.name)
-            if view is None:
-                continue  # the cluster does not know the node (yet): nothing to mirror
-            if one.desired and not view.ours and one.granted:
-                cluster.cordon(one.name, one.reason)
-                changed += 1
-            elif not one.desired and view.ours:
-                cluster.uncordon(one.name)
-                changed += 1
-            (now_cordoned if one.desired and (one.granted or view.ours) else now_free).append(one.id)
-        self._db.write(lambda tx: store.note_cordoned(tx, now_cordoned, True))
-        self._db.write(lambda tx: store.note_cordoned(tx, now_free, False))
-        return changed
+    def _one(self, cluster: Cluster, one: Drift, ours: bool | None, seen: _Seen) -> None:
+        if ours is None:
+            seen.unknown.append(one.id)  # the cluster does not know the node (yet): nothing to mirror
+            return
+        if one.wanted and not ours:
+            cluster.cordon(one.name, one.reason)
+            seen.changed += 1
+            ours = True
+        elif not one.held and ours:
+            cluster.uncordon(one.name)
+            seen.changed += 1
+            ours = False
+        (seen.cordoned if ours else seen.free).append(one.id)
+
+
+def _note(tx: Tx, seen: _Seen) -> None:
+    store.note_cordoned(tx, seen.cordoned, True)
+    store.note_cordoned(tx, seen.free, False)
+    store.note_cordoned(tx, seen.unknown, None)

@@ -16,6 +16,7 @@ from ostler.core.ids import new_id
 from ostler.db.tx import Tx
 from ostler.events import service as events
 from ostler.nodes import lifecycle, store
+from ostler.nodes.cordon_nudge import cordon_wanted
 from ostler.nodes.model import (
     Capability,
     Condition,
@@ -117,7 +118,7 @@ def transition(
 
     Raises `Refused` with the reason, and writes nothing then.
     """
-    node = store.get(tx, node_id)
+    node = store.locked(tx, node_id)
     lifecycle.check(node.state, to, facts)
     row = lifecycle.STATES[to]
     store.update(
@@ -134,6 +135,8 @@ def transition(
     )
     for condition in (*PENDING_CONDITIONS.values(), Condition.OVERDUE, Condition.CERTIFIED):
         clear_condition(tx, node.id, condition)
+    if node.state is State.TEST and to is State.PRODUCTION:
+        clear_condition(tx, node.id, Condition.UNCERTIFIED)  # an adopted node that Ostler has tested by now
     _record(
         tx,
         node,
@@ -155,12 +158,15 @@ def transition(
 
 def set_pending(tx: Tx, node_id: str, to: State, *, reason: str, deadline: float | None, actor: Actor) -> Node:
     """Decide to leave production later: cordon now, act when the workload ends or `deadline` (domain time) passes."""
-    node = store.get(tx, node_id)
+    node = store.locked(tx, node_id)
     if node.state is not State.PRODUCTION:
         raise Refused(f"Only a node in production can have a pending transition; {node.name} is in {node.state}.")
     if to not in PENDING_CONDITIONS:
         raise Refused(f"A pending transition leads to {' or '.join(PENDING_CONDITIONS)}, not to {to}.")
     store.update(tx, node.id, {"pending_state": to, "pending_reason": reason, "pending_deadline": deadline})
+    for state, condition in PENDING_CONDITIONS.items():
+        if state is not to:
+            clear_condition(tx, node.id, condition)  # what was pending before, if it was something else
     raise_condition(tx, node.id, PENDING_CONDITIONS[to], reason=Timing.PENDING, message=reason)
     audit.record(tx, actor=actor, action="node.pending", subject=node.id, reason=reason, detail={"to": to})
     return store.get(tx, node.id)
@@ -168,7 +174,7 @@ def set_pending(tx: Tx, node_id: str, to: State, *, reason: str, deadline: float
 
 def withdraw_pending(tx: Tx, node_id: str, *, reason: str, actor: Actor) -> Node:
     """Take back a decision that was not acted on. That is no return to production and needs no check."""
-    node = store.get(tx, node_id)
+    node = store.locked(tx, node_id)
     if node.pending_state is None:
         raise Conflict(f"Nothing is pending for {node.name}.")
     store.update(tx, node.id, {"pending_state": None, "pending_reason": None, "pending_deadline": None})
@@ -188,7 +194,7 @@ def withdraw_pending(tx: Tx, node_id: str, *, reason: str, actor: Actor) -> Node
 
 def certify(tx: Tx, node_id: str, *, actor: Actor, reason: str = "") -> Node:
     """A technician signs for a node: in `onboard` it may then go on; an adopted one loses `Uncertified`."""
-    node = store.get(tx, node_id)
+    node = store.locked(tx, node_id)
     if node.state is State.ONBOARD:
         raise_condition(
             tx, node.id, Condition.CERTIFIED, reason="certified", message=f"by {actor.name} {reason}".strip()
@@ -201,7 +207,7 @@ def certify(tx: Tx, node_id: str, *, actor: Actor, reason: str = "") -> Node:
 
 def move(tx: Tx, node_id: str, slot: Slot, *, actor: Actor, reason: str) -> Node:
     """Note that a node stands in another slot. The node keeps its id and its history."""
-    node = store.get(tx, node_id)
+    node = store.locked(tx, node_id)
     taken = [
         other for other in store.in_slot(tx, slot.name) if other.id != node.id and other.state is not State.RETIRED
     ]
@@ -256,9 +262,15 @@ def clear_condition(tx: Tx, node_id: str, type_: Condition) -> bool:
 
 
 def hold_cordon(tx: Tx, node_id: str, holder: str, reason: str, actor: Actor) -> None:
-    """Want the node cordoned for `holder` (`lifecycle`, `remediation`, `person`)."""
+    """Want the node cordoned for `holder` (`lifecycle`, `remediation`, `person`).
+
+    Published with the first hold, as `release_cordon` publishes with the last.
+    """
+    first = not store.holds(tx, [node_id])
     if store.put_hold(tx, node_id, holder, reason, actor.name):
-        events.publish(tx, "node.cordoned", node_id, {"node_id": node_id, "holder": holder, "reason": reason})
+        if first:
+            events.publish(tx, "node.cordoned", node_id, {"node_id": node_id, "holder": holder, "reason": reason})
+        tx.after_commit(cordon_wanted)
         audit.record(tx, actor=actor, action="node.cordon", subject=node_id, reason=reason, detail={"holder": holder})
 
 
@@ -268,6 +280,7 @@ def release_cordon(tx: Tx, node_id: str, holder: str, actor: Actor, reason: str 
         return False
     if not store.holds(tx, [node_id]):
         events.publish(tx, "node.uncordoned", node_id, {"node_id": node_id, "holder": holder, "reason": reason})
+        tx.after_commit(cordon_wanted)
     audit.record(tx, actor=actor, action="node.uncordon", subject=node_id, reason=reason, detail={"holder": holder})
     return True
 

@@ -21,11 +21,20 @@ def get(tx: Tx, name_or_id: str) -> Node:
         row = tx.one(
             sa.select(node)
             .where(sa.or_(node.c.name == name_or_id, node.c.serial == name_or_id, node.c.id == by_mac))
+            .order_by(sa.case((node.c.name == name_or_id, 0), (node.c.serial == name_or_id, 1), else_=2))
             .limit(1)
         )
     if row is None:
         raise NotFound(f"No node has the name, id, serial number or MAC '{name_or_id}'.")
     return _node(row, _macs(tx, [row["id"]]).get(row["id"], ()))
+
+
+def locked(tx: Tx, node_id: str) -> Node:
+    """A node by id, as it stands once every other transaction that holds it has ended; ours until this one ends."""
+    row = tx.one(sa.select(node).where(node.c.id == node_id).with_for_update())
+    if row is None:
+        raise NotFound(f"No node has the id '{node_id}'.")
+    return _node(row, _macs(tx, [node_id]).get(node_id, ()))
 
 
 def find(tx: Tx, where: sa.ColumnElement[bool], *, limit: int | None = None) -> list[Node]:
@@ -81,14 +90,17 @@ def update(tx: Tx, node_id: str, values: Mapping[str, Any]) -> None:
 
 
 def touch(tx: Tx, seen: Sequence[Mapping[str, Any]]) -> None:
-    """Heartbeats in bulk: rows of `{node, at, busy}`. No revision, no ledger: a healthy fleet writes nothing else."""
-    if seen:
-        statement = (
-            node.update()
-            .where(node.c.id == sa.bindparam("node"))
-            .values(last_seen=sa.bindparam("at"), busy=sa.bindparam("is_busy"))
-        )
-        tx.execute(statement, seen)
+    """Heartbeats in bulk: rows of `{node, at, is_busy}`; `is_busy` None: nobody could say, so what is known stays.
+
+    A later word of another replica stands. No revision, no ledger: a healthy fleet writes nothing else.
+    """
+    at: sa.BindParameter[float] = sa.bindparam("at", type_=sa.Double())
+    statement = (
+        node.update()
+        .where(node.c.id == sa.bindparam("node"), sa.or_(node.c.last_seen.is_(None), node.c.last_seen <= at))
+        .values(last_seen=at, busy=sa.func.coalesce(sa.bindparam("is_busy", type_=sa.Boolean()), node.c.busy))
+    )
+    tx.execute(statement, sorted(seen, key=lambda row: str(row["node"])))  # one order of locks for every replica
 
 
 # Conditions -----------------------------------------------------------------------------------------------------------
@@ -163,33 +175,41 @@ def holds(tx: Tx, node_ids: Sequence[str] | None = None) -> Sequence[sa.RowMappi
     return tx.all(query if node_ids is None else query.where(cordon_hold.c.node_id.in_(node_ids)))
 
 
-def cordon_drift(tx: Tx, *, stale_before: float, limit: int) -> Sequence[sa.RowMapping]:
-    """Nodes whose cluster view is unknown, old, or not what the holds want; the longest unlooked-at first."""
-    wanted = (
-        sa.select(cordon_hold.c.node_id, sa.func.min(cordon_hold.c.reason).label("reason"))
+def cordon_drift(
+    tx: Tx, pools: Sequence[str], granted: Sequence[str], *, stale_before: float, unknown_before: float, limit: int
+) -> Sequence[sa.RowMapping]:
+    """Nodes of these pools whose cluster does not do what the holds want, or was not asked for long.
+
+    Held nodes of the pools in `granted`, and those that a person holds, should be cordoned (`wanted`). What is not
+    granted is no drift, so it is asked about no more often than anything else; nor is a node that the cluster did not
+    know, until `unknown_before`. Drift first, then what was looked at longest ago: nothing can keep others waiting.
+    """
+    held = (
+        sa.select(
+            cordon_hold.c.node_id,
+            sa.func.min(cordon_hold.c.reason).label("reason"),
+            sa.func.max(sa.case((cordon_hold.c.holder == "person", 1), else_=0)).label("by_person"),
+        )
         .group_by(cordon_hold.c.node_id)
         .subquery()
     )
-    desired = wanted.c.node_id.is_not(None)
+    is_held = held.c.node_id.is_not(None)
+    wanted = sa.and_(is_held, sa.or_(held.c.by_person == 1, node.c.pool.in_(granted)))
+    looked = sa.func.coalesce(node.c.cordon_checked_at, sa.literal(0.0))
+    drifted = sa.or_(sa.and_(wanted, node.c.cordoned.is_(False)), sa.and_(~is_held, node.c.cordoned.is_(True)))
+    unknown = sa.and_(node.c.cordoned.is_(None), looked < unknown_before)
+    stale = sa.and_(looked < stale_before, node.c.state != State.RETIRED.value)
     return tx.all(
-        sa.select(node.c.id, node.c.name, node.c.pool, node.c.cordoned, desired.label("desired"), wanted.c.reason)
-        .select_from(node.outerjoin(wanted, wanted.c.node_id == node.c.id))
-        .where(
-            node.c.state != State.RETIRED.value,
-            sa.or_(
-                node.c.cordoned.is_(None),
-                node.c.cordoned != desired,
-                node.c.cordon_checked_at.is_(None),
-                node.c.cordon_checked_at < stale_before,
-            ),
-        )
-        .order_by(node.c.cordoned.is_not_distinct_from(desired), node.c.cordon_checked_at)
+        sa.select(node.c.id, node.c.name, is_held.label("held"), wanted.label("wanted"), held.c.reason)
+        .select_from(node.outerjoin(held, held.c.node_id == node.c.id))
+        .where(node.c.pool.in_(pools), sa.or_(drifted, unknown, stale))
+        .order_by(sa.case((drifted, 0), else_=1), looked, node.c.id)
         .limit(limit)
     )
 
 
-def note_cordoned(tx: Tx, node_ids: Sequence[str], cordoned: bool) -> None:
-    """What the cluster said just now."""
+def note_cordoned(tx: Tx, node_ids: Sequence[str], cordoned: bool | None) -> None:
+    """What the cluster said just now about our cordon; None: it does not know the node."""
     if node_ids:
         tx.execute(node.update().where(node.c.id.in_(node_ids)).values(cordoned=cordoned, cordon_checked_at=tx.now))
 
@@ -202,8 +222,10 @@ def get_slot(tx: Tx, name: str) -> Slot | None:
     return None if row is None else Slot(**row)
 
 
-def slots(tx: Tx) -> dict[str, Slot]:
-    return {row["name"]: Slot(**row) for row in tx.all(sa.select(slot))}
+def slots(tx: Tx, names: Iterable[str] | None = None) -> dict[str, Slot]:
+    """Slots by name: all of them, or those of these names."""
+    query = sa.select(slot) if names is None else sa.select(slot).where(slot.c.name.in_(list(names)))
+    return {row["name"]: Slot(**row) for row in tx.all(query)}
 
 
 def put_slot(tx: Tx, value: Slot) -> None:

@@ -24,7 +24,7 @@ def view(tx: Tx, nodes: Sequence[Node]) -> list[dict[str, Any]]:
     holds: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in store.holds(tx, ids):
         holds[row["node_id"]].append({"holder": row["holder"], "reason": row["reason"], "since": iso(row["since"])})
-    slots = store.slots(tx) if any(node.slot for node in nodes) else {}
+    slots = store.slots(tx, {node.slot for node in nodes if node.slot is not None})
     return [
         {
             "id": node.id,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
+
 from ostler.audit import service as audit
 from ostler.core.actor import Actor, ostler
 from ostler.core.errors import Refused
@@ -69,7 +71,7 @@ def case_of(tx: Tx, node: Node, settings: RemediationSettings) -> Case:
             incident_id=row["incident_id"],
         )
         for row in health.active(tx, node.id)
-        if row["incident_id"] is None
+        if row["incident_id"] is None and not outlived(row, node)
     )
     return Case(
         state=node.state,
@@ -80,9 +82,28 @@ def case_of(tx: Tx, node: Node, settings: RemediationSettings) -> Case:
     )
 
 
+def outlived(finding: sa.RowMapping, node: Node) -> bool:
+    """Whether the node has passed its checks and come to production since the finding was last seen."""
+    return node.state is State.PRODUCTION and bool(finding["last_at"] < node.state_since)
+
+
+def clear_outlived(tx: Tx) -> int:
+    """End what nodes were repaired and tested for: the check that returned them is the evidence. How many it was."""
+    over = health.outlived(tx)
+    findings.clear(tx, over, by="the checks passed with which the node came back to production")
+    return len(over)
+
+
 def correlate(tx: Tx, settings: HealthSettings) -> list[str]:
     """Fold what many nodes report into incidents, before anything is done about one of them. Returns incident ids."""
     struck = health.struck(tx, tx.now - settings.window_s)
+    if not struck:
+        return []
+    late = causes.latecomers(struck, health.open_causes(tx))
+    for incident_id, finding_ids in late.items():
+        findings.join(tx, incident_id, finding_ids)
+    joined = {finding_id for finding_ids in late.values() for finding_id in finding_ids}
+    struck = [one for one in struck if one.finding_id not in joined]
     if len({one.node_id for one in struck}) < settings.storm_nodes:
         return []
     return [findings.open_incident(tx, one) for one in causes.fold(struck, health.serving_per_sku(tx), settings)]
@@ -94,7 +115,7 @@ def record(
     """Keep a decision, once: the same verdict about the same finding is not repeated."""
     verdict = Verdict.HELD if held is not None else plan.verdict
     finding_id = None if plan.complaint is None else plan.complaint.finding_id
-    if finding_id is not None and verdict is not Verdict.ACT:
+    if finding_id is not None and verdict in (Verdict.WOULD_ACT, Verdict.HELD):
         last = store.last_about(tx, finding_id)
         if last is not None and (last["action"], last["verdict"]) == (plan.action, verdict):
             return
@@ -122,6 +143,15 @@ def record(
         events.publish(tx, "brake.held", node.id, told)
 
 
+def withdrawn(tx: Tx, plan: Plan) -> bool:
+    """Whether a person took this decision about this finding back; another action or timing is another decision."""
+    if plan.complaint is None:
+        return False
+    last = store.last_about(tx, plan.complaint.finding_id)
+    same = (Verdict.RECORD, plan.action, plan.timing)
+    return last is not None and (last["verdict"], last["action"], last["timing"]) == same
+
+
 def undecided(tx: Tx, settings: RemediationSettings) -> list[str]:
     """Nodes whose findings ask for something that the last decision does not cover: the sweep that misses no edge."""
     due: list[str] = []
@@ -130,13 +160,10 @@ def undecided(tx: Tx, settings: RemediationSettings) -> list[str]:
         if node.state is not State.PRODUCTION:
             continue
         plan = policy.decide(case_of(tx, node, settings), settings)
-        if plan.complaint is None:
+        if plan.complaint is None or withdrawn(tx, plan):
             continue
         last = store.last_about(tx, plan.complaint.finding_id)
-        if (
-            last is None
-            or (last["action"], last["verdict"]) != (plan.action, plan.verdict)
-            or plan.verdict is Verdict.ACT
-        ):
+        decided = last is not None and (last["action"], last["verdict"]) == (plan.action, plan.verdict)
+        if plan.verdict is Verdict.ACT or not decided:
             due.append(node.id)
     return due

@@ -12,6 +12,7 @@ then, so a decision that went stale is never replayed. Registered by `app.py`; s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ostler.adapters.bmc.port import Bmc, ResetKind
@@ -59,6 +60,8 @@ class Remediation:
         self._open_bmc = open_bmc
         self._settings = settings
         self._health = health_settings
+        self._correlated_at = float("-inf")
+        """Domain time of the last correlation of this process; only ever saves work."""
 
     def procedure(self) -> Procedure:
         return Procedure(
@@ -78,9 +81,31 @@ class Remediation:
 
     def sweep(self) -> None:
         """A schedule: nodes that need looking after and have nobody get it, whatever nudge was lost."""
-        self._db.write(lambda tx: service.correlate(tx, self._health))
+        self._db.write(self._correlate)
+        while self._db.write(service.clear_outlived):
+            pass
         if due := self._db.read(lambda tx: service.undecided(tx, self._settings)):
             self._db.write(lambda tx: [service.start(tx, node_id) for node_id in due])
+
+    def _correlate(self, tx: Tx) -> None:
+        service.correlate(tx, self._health)
+        tx.after_commit(lambda: setattr(self, "_correlated_at", tx.now))
+
+    def _correlate_for(self, tx: Tx, node: Node) -> None:
+        """Causes before this node's action, unless that was done since it last complained, and just now.
+
+        In a storm every node comes here, and each would look at all of them.
+        """
+        complaints = [row["last_at"] for row in health.active(tx, node.id)]
+        fresh = tx.now - self._correlated_at < self._settings.settle_s / 6
+        if not (fresh and complaints and max(complaints) <= self._correlated_at):
+            self._correlate(tx)
+
+    def _unsettled(self, plan: Plan, now: float) -> float:
+        """For how long what decides has still to wait for what else is reported (seconds)."""
+        if plan.complaint is None:
+            return 0.0
+        return plan.complaint.first_at + self._settings.settle_s - now
 
     # Deciding ---------------------------------------------------------------------------------------------------------
 
@@ -88,10 +113,8 @@ class Remediation:
         """Cordon at once what is certainly lost, then wait for what else is reported."""
         node = self._node(job)
         case = self._db.read(lambda tx: service.case_of(tx, node, self._settings))
-        if not case.complaints or "ordered" in job.data:
-            return Go("decide")
-        left = min(one.first_at for one in case.complaints) + self._settings.settle_s - job.now
-        if left <= 0:
+        left = self._unsettled(policy.decide(case, self._settings), job.now)
+        if left <= 0 or "ordered" in job.data:
             return Go("decide")
         fatal = policy.cordon_now(case)
 
@@ -109,10 +132,16 @@ class Remediation:
         node = nodes.get(tx, job.subject)
         if node.state is not State.PRODUCTION:
             return Done()
-        service.correlate(tx, self._health)
+        self._correlate_for(tx, node)
         plan = self._ordered(job) or policy.decide(service.case_of(tx, node, self._settings), self._settings)
         if plan.verdict is not Verdict.ACT:
             return self._leave_alone(tx, job, node, plan)
+        taken_back = job.data.get("pending") == _pending(plan) and node.pending_state is None
+        if taken_back or service.withdrawn(tx, plan):
+            why = "a person took this decision back; it is not made again for this finding"
+            return self._leave_alone(tx, job, node, replace(plan, verdict=Verdict.RECORD, reasons=(*plan.reasons, why)))
+        if (left := self._unsettled(plan, tx.now)) > 0:
+            return Wait(left, "settling: what else is reported?")
         deadline = node.pending_deadline or tx.now + self._settings.pending_deadline_s
         if plan.timing is Timing.PENDING and node.busy and tx.now < deadline:
             return self._pend(tx, job, node, plan, deadline)
@@ -131,7 +160,8 @@ class Remediation:
         if node.pending_state is not plan.to and plan.to is not None:
             nodes_service.set_pending(tx, node.id, plan.to, reason=reason, deadline=deadline, actor=service.ACTOR)
             nodes_service.hold_cordon(tx, node.id, "remediation", reason, service.ACTOR)
-        return Wait(min(LOOK_AGAIN_S, deadline - tx.now), f"{plan.action} waits for the workload to end")
+        why = f"{plan.action} waits for the workload to end"
+        return Wait(min(LOOK_AGAIN_S, deadline - tx.now), why, data={"pending": _pending(plan)})
 
     def _begin(self, tx: Tx, job: JobView, node: Node, plan: Plan) -> StepResult:
         """Reserve the right, move the node, and go on to the deed."""
@@ -140,6 +170,8 @@ class Remediation:
         try:
             if plan.to is State.REBOOT:
                 permit = brake.reserve(tx, node, plan.action, actor=actor, reason=reason)
+            elif (stopped := brake.stopped(tx, node)) is not None:
+                raise Held(f"{plan.action} of {node.name} is held: {stopped}.", delay=LOOK_AGAIN_S)
         except Held as held:
             service.record(tx, node, plan, job_id=job.id, held=held.message)
             return Wait(held.delay, held.message)
@@ -222,7 +254,14 @@ class Remediation:
             why = again or f"verification {bad[0].verdict}: {bad[0].message}"
             return Go("give-up", data={"why": why, "failed_verification": True})
         measured = {str(n): dict(one.measured) for n, one in enumerate(results) if one is not None}
-        return Done(write=lambda tx: endings.to_production(tx, job, measured, actor=self._actor(job)))
+
+        def write(tx: Tx) -> StepResult | None:
+            if (worse := self._worse_since(tx, job)) is not None:  # said while the checks ran out
+                return Go("give-up", data={"why": worse, "failed_verification": True})
+            endings.to_production(tx, job, measured, actor=self._actor(job))
+            return None
+
+        return Done(write=write)
 
     def give_up(self, job: JobView) -> StepResult:
         """In place it did not work: out of production, with a ticket that says why."""
@@ -277,12 +316,22 @@ class Remediation:
         return Go("judge", data={**data, "verifying_since": tx.now})
 
     def _worse_since(self, tx: Tx, job: JobView) -> str | None:
-        """What was found on the node after the deed, if it is serious."""
+        """What was found on the node after the deed, if it is serious: after a boot, what was said in the new one."""
+        boot_id = nodes.get(tx, job.subject).boot_id
+        since = job.data["acted_at"]
+        if boot_id is not None and boot_id != job.data["boot_before"]:
+            booted = health.session(tx, job.subject, boot_id)
+            since = since if booted is None else booted["first_seen"]
         for row in health.active(tx, job.subject):
             serious = row["severity"] in (Severity.ERROR, Severity.FATAL)
-            if serious and row["incident_id"] is None and row["last_at"] > job.data["acted_at"]:
+            if serious and row["incident_id"] is None and row["last_at"] >= since:
                 return f"{row['fault']} again after the {job.data['action']}: {row['message'][:160]}"
         return None
+
+
+def _pending(plan: Plan) -> str:
+    """What a job remembers of the decision it waits with: if it is not pending any more, somebody took it back."""
+    return f"{plan.action}:{plan.to}"
 
 
 def _orders(action: Action, devices: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:

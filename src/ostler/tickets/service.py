@@ -26,6 +26,7 @@ def open_ticket(
     incident_id: str | None = None,
 ) -> str:
     """The ticket for this cause on this node: a new one, or the one that is open already. Returns its id."""
+    tx.lock(f"ticket:{node.id}")
     if (present := store.unfinished(tx, node.id, cause)) is not None:
         return str(present["id"])
     ticket_id = new_id("ticket")
@@ -53,7 +54,7 @@ def open_ticket(
 
 def claim(tx: Tx, ticket_id: str, *, actor: Actor) -> None:
     """A technician takes the ticket and has hands on the node: nothing powers, flashes or boots it until `done`."""
-    row = store.get(tx, ticket_id)
+    row = store.locked(tx, ticket_id)
     if row["state"] != "open":
         raise Conflict(f"{ticket_id} is {row['state']}" + (f" by {row['assignee']}." if row["assignee"] else "."))
     store.update(tx, ticket_id, {"state": "claimed", "assignee": actor.name, "claimed_at": tx.now})
@@ -64,14 +65,15 @@ def claim(tx: Tx, ticket_id: str, *, actor: Actor) -> None:
 
 def done(tx: Tx, ticket_id: str, *, actor: Actor, evidence: str) -> None:
     """Close a ticket with what was found and done; the hands-on lock ends with the node's last claimed ticket."""
-    row = store.get(tx, ticket_id)
+    row = store.locked(tx, ticket_id)
     if row["state"] == "done":
         raise Conflict(f"{ticket_id} is done already.")
     if not evidence.strip():
         raise BadInput("Say what was found and done; a ticket is closed only by evidence.", where="evidence")
     closing = {"by": actor.name, "evidence": evidence}
     store.update(tx, ticket_id, {"state": "done", "closed_at": tx.now, "closing": closing})
-    if row["node_id"] is not None and not store.claimed_on(tx, row["node_id"]):
-        nodes.update(tx, row["node_id"], {"maintenance_by": None})
+    if row["node_id"] is not None:
+        others = store.claimed_on(tx, row["node_id"])
+        nodes.update(tx, row["node_id"], {"maintenance_by": others[0]["assignee"] if others else None})
     events.publish(tx, "ticket.closed", ticket_id, {"ticket_id": ticket_id, "node_id": row["node_id"], **closing})
     audit.record(tx, actor=actor, action="ticket.done", subject=ticket_id, reason=evidence)

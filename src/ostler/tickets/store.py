@@ -27,6 +27,12 @@ def get(tx: Tx, ticket_id: str) -> sa.RowMapping:
     return row
 
 
+def locked(tx: Tx, ticket_id: str) -> sa.RowMapping:
+    """A ticket that no other transaction changes until this one ends."""
+    tx.execute(sa.select(ticket.c.id).where(ticket.c.id == ticket_id).with_for_update())
+    return get(tx, ticket_id)
+
+
 def unfinished(tx: Tx, node_id: str, cause: str) -> sa.RowMapping | None:
     """The ticket for this cause on this node that is not done yet."""
     return tx.one(
@@ -35,7 +41,9 @@ def unfinished(tx: Tx, node_id: str, cause: str) -> sa.RowMapping | None:
 
 
 def claimed_on(tx: Tx, node_id: str) -> Sequence[sa.RowMapping]:
-    return tx.all(sa.select(ticket).where(ticket.c.node_id == node_id, ticket.c.state == "claimed"))
+    """The tickets that somebody has hands on the node for, oldest claim first."""
+    mine = sa.select(ticket).where(ticket.c.node_id == node_id, ticket.c.state == "claimed")
+    return tx.all(mine.order_by(ticket.c.claimed_at, ticket.c.id))
 
 
 def listed(

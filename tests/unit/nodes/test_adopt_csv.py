@@ -25,7 +25,7 @@ def test_a_row_is_read_and_normalised() -> None:
     assert first.macs == ("aa:bb:cc:00:00:01", "aa:bb:cc:00:00:02")
     assert first.bmc == "https://10.0.0.7"
     assert first.slot is not None and first.slot.domains == {"rack": "fra1/a/r3"}
-    assert (second.serial, second.slot, second.pool, second.service) == (None, None, "default", Service.UNMANAGED)
+    assert (second.serial, second.slot, second.pool, second.service) == ("", None, "default", Service.UNMANAGED)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,7 @@ def test_a_row_is_read_and_normalised() -> None:
         ("", "fleet.csv:1: The header needs a column 'name'"),
         ("host\nx\n", "fleet.csv:1: The header needs a column 'name'"),
         ("name,colour\n", "Unknown column 'colour'"),
+        ("name,sku,Name\n", "The column 'name' stands twice"),
         ("name\ngpu 1\n", "fleet.csv:2 column name: 'gpu 1' is no host name"),
         ("name,macs\ngpu-1,zz:00\n", "fleet.csv:2 column macs: 'zz:00' is no MAC"),
         ("name,slot\ngpu-1,rack3\n", "fleet.csv:2 column slot: 'rack3' is no SITE/ROW/RACK/U"),

@@ -1,0 +1,110 @@
+"""Simulated machines against the real server: from power-on to production, struck, reset, silenced, ordered."""
+
+from __future__ import annotations
+
+import json
+
+import sqlalchemy as sa
+
+from ostler.db.schema import agent_certificate
+from ostler.twin.node import Phase
+from ostler.twin.script import parse
+from ostler.twin.strikes import Strikes
+from tests.flow.twin.world import World, until
+
+
+def strike(world: World, *rows: dict[str, object]) -> None:
+    """Carry out a script whose clock starts now, and wait for its last strike."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    strikes = Strikes(world.fleet, parse(text, "test", json_lines=True))
+    strikes.start()
+    until(strikes.done.is_set)
+    strikes.stop()
+
+
+def test_each_machine_went_the_whole_way(world: World) -> None:
+    for spec in world.specs:
+        history = world.get(f"/v1/nodes/{spec.name}/history")["items"]
+        went = [row["to_state"] for row in sorted(history, key=lambda row: str(row["at"]))]
+        assert went == ["discovered", "onboard", "seatrial", "zap", "test", "production"], spec.name
+        seen = world.get(f"/v1/nodes/{spec.name}")
+        assert (seen["serial"], seen["rack"], seen["gpus"]) == (spec.serial, spec.rack, 8)
+
+
+def test_the_firmware_that_was_old_was_flashed_over_redfish(world: World) -> None:
+    wanted = {"FW_BMC_0": "24.09.17", "UEFI": "01.05.03", "HGX_FW_FPGA_0": "4.24"}
+    for name, node in world.fleet.nodes.items():
+        node.bmc.settle()
+        assert {part: node.bmc.firmware[part] for part in wanted} == wanted, name
+        assert node.bmc.interrupted_flashes == 0
+    assert any(node.bmc.flashes for node in world.fleet.nodes.values()), "this seed has a machine to flash"
+
+
+def test_a_reset_through_the_bmc_is_a_new_boot_with_a_new_certificate(world: World) -> None:
+    name = world.specs[0].name
+    node = world.fleet.nodes[name]
+    before, boots = world.node(name).boot_id, node.boots
+    node.bmc.set_power("ForceRestart")
+    until(lambda: node.phase is not Phase.UP)
+    until(lambda: world.node(name).boot_id != before)
+    assert node.boots == boots + 1
+    until(lambda: node.phase is Phase.UP)
+    issued = sa.select(agent_certificate.c.revoked_at).where(agent_certificate.c.node_id == world.node(name).id)
+    revoked = [row["revoked_at"] is not None for row in world.server.db.read(lambda tx: tx.all(issued))]
+    assert sorted(revoked) == [False] + [True] * (node.boots - 1), "one certificate per boot, only the last is valid"
+
+
+def test_a_kernel_line_becomes_a_signal(world: World) -> None:
+    name = world.specs[1].name
+    line = "NVRM: Xid (PCI:0000:2a:00): 31, pid=7, name=python3, Ch 00000007, intr 00000000."
+    strike(world, {"at": 0, "node": name, "kernel": [line, "usb 1-1: new high-speed USB device number 2"]})
+    until(lambda: world.get(f"/v1/nodes/{name}/signals")["items"])
+    signals = world.get(f"/v1/nodes/{name}/signals")["items"]
+    assert [(one["kind"], one["code"], one["device"]) for one in signals] == [("xid", "31", "0000:2a:00")]
+
+
+def test_a_workload_shows_as_busy_and_ends(world: World) -> None:
+    name = world.specs[1].name
+    strike(world, {"at": 0, "node": name, "workload": True})
+    until(lambda: world.node(name).busy)
+    strike(world, {"at": 0, "node": name, "workload": False})
+    until(lambda: not world.node(name).busy)
+
+
+def test_what_happens_in_silence_is_told_afterwards(world: World) -> None:
+    name = world.specs[2].name
+    line = "NVRM: Xid (PCI:0000:3a:00): 13, pid=7, name=python3, Graphics Exception: ESR 0x1=0x2"
+    strike(world, {"at": 0, "node": name, "silence": 600}, {"at": 60, "node": name, "kernel": [line]})
+    silent_since = world.server.db.clock.now()
+    until(lambda: world.get(f"/v1/nodes/{name}/signals")["items"])
+    assert world.server.db.clock.now() - silent_since > 300, "nothing left the node while it was silent"
+
+
+def test_bmc_strikes_show_in_redfish(world: World) -> None:
+    name = world.specs[3].name
+    strike(
+        world,
+        {"at": 0, "node": name, "sensor": {"id": "TEMP_INLET", "reading": 44.5, "health": "Critical"}},
+        {"at": 0, "node": name, "leak": {"id": "LeakDetector_0_ColdPlate", "state": "Critical"}},
+        {"at": 0, "node": name, "bmc": "unreachable"},
+    )
+    bmc = world.fleet.nodes[name].bmc
+    assert bmc.readings["TEMP_INLET"] == (44.5, "Critical")
+    assert bmc.leaks["LeakDetector_0_ColdPlate"] == "Critical"
+    assert bmc.faults.unreachable
+    strike(world, {"at": 0, "node": name, "bmc": "ok"})
+    assert not bmc.faults.unreachable
+
+
+def test_a_fatal_line_is_remediated_and_a_fault_that_stays_ends_in_triage(world: World) -> None:
+    """One after the other: the brake lets one node of so small a fleet be disrupted at a time."""
+    cured, lasting = world.specs[2].name, world.specs[3].name
+    line = "NVRM: Xid (PCI:0000:18:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
+    strike(
+        world,
+        {"at": 0, "node": cured, "kernel": [line]},
+        {"at": 0, "node": lasting, "kernel": [line], "every_boot": 10},
+    )
+    until(lambda: world.node(lasting).state == "triage")
+    until(lambda: world.node(cured).state == "production" and world.fleet.nodes[cured].boots > 1)
+    assert [row["node_id"] for row in world.get("/v1/tickets")["items"]] == [world.node(lasting).id]
