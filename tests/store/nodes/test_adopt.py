@@ -47,18 +47,22 @@ def test_a_running_fleet_is_taken_in(books: Database) -> None:
     assert {node.state for node in found.values()} == {State.PRODUCTION}
     assert (found["gpu-1"].serial, found["gpu-1"].bmc_address) == ("SN1", "https://10.0.0.1")
     assert found["gpu-2"].service == "unmanaged"
-    conditions = books.read(lambda tx: store.conditions(tx))
+    conditions = books.read(store.conditions)
     assert sum(row["type"] == Condition.UNCERTIFIED for row in conditions) == 6
 
 
 def test_serials_that_cannot_be_believed_are_held_for_a_person(books: Database) -> None:
     done = take_in(books, FLEET)
     assert [name for name, _why in done.held] == ["gpu-3", "gpu-4", "gpu-5", "gpu-6"]
-    assert all(books.read(lambda tx, n=n: store.get(tx, n)).serial is None for n, _ in done.held)  # type: ignore[misc]
-    conditions = books.read(lambda tx: store.conditions(tx))
+    assert {node.name for node in books.read(lambda tx: store.find(tx, sa.true())) if node.serial is None} == {
+        name for name, _why in done.held
+    }
+    conditions = books.read(store.conditions)
     held = {row["message"] for row in conditions if row["type"] == Condition.HELD_FOR_PERSON}
     assert held == {why for _name, why in done.held}
-    assert take_in(books, "name,serial\ngpu-7,SN1\n").held == (("gpu-7", "the serial number SN1 belongs to gpu-1 already"),)
+    assert take_in(books, "name,serial\ngpu-7,SN1\n").held == (
+        ("gpu-7", "the serial number SN1 belongs to gpu-1 already"),
+    )
 
 
 def test_a_source_without_serial_numbers_holds_nobody(books: Database) -> None:

@@ -29,9 +29,39 @@ def books(db: Database) -> Database:
     return db
 
 
-def register(db: Database, name: str = "gpu-1", **fields: object) -> Node:
-    values: dict[str, object] = {"state": State.PRODUCTION, "cause": "adopt", **fields}
-    return db.write(lambda tx: service.register(tx, name=name, pool="default", actor=MARA, **values))  # type: ignore[arg-type]
+def register(
+    db: Database,
+    name: str = "gpu-1",
+    *,
+    state: State = State.PRODUCTION,
+    serial: str | None = None,
+    macs: tuple[str, ...] = (),
+) -> Node:
+    return db.write(
+        lambda tx: service.register(
+            tx, name=name, pool="default", actor=MARA, cause="adopt", state=state, serial=serial, macs=macs
+        )
+    )
+
+
+def find(db: Database, name: str) -> Node:
+    return db.read(lambda tx: store.get(tx, name))
+
+
+def hold(db: Database, node: Node, holder: str) -> None:
+    db.write(lambda tx: service.hold_cordon(tx, node.id, holder, "x", MARA))
+
+
+def release(db: Database, node: Node, holder: str) -> None:
+    db.write(lambda tx: service.release_cordon(tx, node.id, holder, MARA))
+
+
+def go(db: Database, node: Node, to: State, *passed: str) -> Node:
+    def use_case(tx: Tx, n: Node) -> Node:
+        facts = replace(service.facts(tx, n, MARA), passed=frozenset(passed))
+        return service.transition(tx, n.id, to, actor=MARA, cause="by hand", facts=facts)
+
+    return act(db, node, use_case)
 
 
 def act(db: Database, node: Node, call: Callable[[Tx, Node], T]) -> T:
@@ -65,7 +95,7 @@ def audited(db: Database, node: Node) -> list[str]:
 def test_a_node_is_found_by_any_of_its_names(books: Database) -> None:
     node = register(books, serial="SN1", macs=("aa:bb:cc:00:00:01",))
     for name in (node.id, "gpu-1", "SN1", "AA:BB:CC:00:00:01"):
-        assert books.read(lambda tx, name=name: store.get(tx, name)).id == node.id  # type: ignore[misc]
+        assert find(books, name).id == node.id
     with pytest.raises(NotFound, match="gpu-9"):
         books.read(lambda tx: store.get(tx, "gpu-9"))
 
@@ -77,19 +107,19 @@ def test_a_name_comes_before_a_serial_number(books: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "fields", "says"),
+    ("name", "serial", "macs", "says"),
     [
-        ("gpu-1", {}, "name gpu-1 belongs"),
-        ("gpu-2", {"serial": "SN1"}, "serial number SN1 belongs to gpu-1"),
-        ("gpu-2", {"macs": ("aa:bb:cc:00:00:01",)}, "MAC of gpu-2 belongs to gpu-1"),
+        ("gpu-1", None, (), "name gpu-1 belongs"),
+        ("gpu-2", "SN1", (), "serial number SN1 belongs to gpu-1"),
+        ("gpu-2", None, ("aa:bb:cc:00:00:01",), "MAC of gpu-2 belongs to gpu-1"),
     ],
 )
 def test_what_belongs_to_another_is_for_a_person_to_settle(
-    books: Database, name: str, fields: dict[str, object], says: str
+    books: Database, name: str, serial: str | None, macs: tuple[str, ...], says: str
 ) -> None:
     register(books, serial="SN1", macs=("aa:bb:cc:00:00:01",))
     with pytest.raises(Conflict, match=says):
-        register(books, name, **fields)
+        register(books, name, serial=serial, macs=macs)
     assert books.read(store.count) == 1
 
 
@@ -247,19 +277,8 @@ def test_an_adopted_node_that_was_tested_is_not_uncertified_any_more(books: Data
     node = register(books)
     books.write(lambda tx: service.raise_condition(tx, node.id, Condition.UNCERTIFIED, reason="adopted"))
     to_triage(books, node)
-    for to in (State.TEST, State.PRODUCTION):
-        act(
-            books,
-            node,
-            lambda tx, n, to=to: service.transition(  # type: ignore[misc]
-                tx,
-                n.id,
-                to,
-                actor=MARA,
-                cause="x",
-                facts=replace(service.facts(tx, n, MARA), passed=frozenset({"test"})),
-            ),
-        )
+    go(books, node, State.TEST)
+    go(books, node, State.PRODUCTION, "test")
     assert conditions(books, node) == set()
 
 
@@ -291,9 +310,9 @@ def test_a_condition_is_true_once_and_keeps_its_beginning(books: Database, clock
 def test_a_cordon_is_told_with_its_first_hold_and_its_last(books: Database) -> None:
     node = register(books)
     for holder in ("person", "remediation", "person"):
-        books.write(lambda tx, holder=holder: service.hold_cordon(tx, node.id, holder, "x", MARA))  # type: ignore[misc]
+        hold(books, node, holder)
     for holder in ("remediation", "person", "person"):
-        books.write(lambda tx, holder=holder: service.release_cordon(tx, node.id, holder, MARA))  # type: ignore[misc]
+        release(books, node, holder)
     assert published(books, node) == ["node.state_changed", "node.cordoned", "node.uncordoned"]
     with pytest.raises(Conflict, match="No person cordoned gpu-1"):
         act(books, node, lambda tx, n: service.release_person(tx, n, actor=MARA, reason="x"))
@@ -302,8 +321,11 @@ def test_a_cordon_is_told_with_its_first_hold_and_its_last(books: Database) -> N
 def test_heartbeats_raise_no_revision_and_never_go_back(books: Database, clock: ManualClock) -> None:
     node = register(books)
     now = clock.now()
-    for at, busy, seen, is_busy in ((now, True, now, True), (now - 5, False, now, True), (now + 5, None, now + 5, True)):
-        row = {"node": node.id, "at": at, "is_busy": busy}
-        books.write(lambda tx, row=row: store.touch(tx, [row]))  # type: ignore[misc]
-        present = books.read(lambda tx: store.get(tx, node.id))
-        assert (present.last_seen, present.busy, present.revision) == (seen, is_busy, 0)
+    for at, busy, seen in ((now, True, now), (now - 5, False, now), (now + 5, None, now + 5)):
+        heard(books, node, at, busy)
+        present = find(books, "gpu-1")
+        assert (present.last_seen, present.busy, present.revision) == (seen, True, 0)
+
+
+def heard(db: Database, node: Node, at: float, busy: bool | None) -> None:
+    db.write(lambda tx: store.touch(tx, [{"node": node.id, "at": at, "is_busy": busy}]))
