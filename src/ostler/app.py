@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import time
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -31,48 +30,40 @@ import ostler.provisioning.api
 import ostler.provisioning.boot_api
 import ostler.remediation.api
 import ostler.tickets.api
-from ostler import retention
+from ostler import ground, retention
 from ostler.acceptance import driver
 from ostler.acceptance.tasks import procedures as acceptance_procedures
 from ostler.access.api import Authorize
 from ostler.adapters.bmc.port import Bmc, Credentials
 from ostler.adapters.bmc.redfish import RedfishBmcs
-from ostler.adapters.cluster.kubernetes import KubernetesCluster
-from ostler.adapters.cluster.nothing import NoCluster
-from ostler.adapters.cluster.port import Cluster
 from ostler.adapters.keys.authority import Authority
 from ostler.adapters.keys.file import FileSecrets
-from ostler.adapters.keys.private_files import write_private
 from ostler.adapters.keys.references import resolve
 from ostler.audit.sequencer import Sequencer
 from ostler.brake.guard import GuardedBmc
 from ostler.brake.pause_file import PauseFile
 from ostler.config import Config
 from ostler.console import Console
-from ostler.core.actor import ostler as ostler_actor
-from ostler.core.clock import Clock, ScaledClock, SystemClock
-from ostler.core.errors import BadInput, NotFound, Permanent
-from ostler.db import migrate
+from ostler.core.errors import Permanent
 from ostler.db.engine import Database
-from ostler.db.tx import Tx
 from ostler.events.sender import Sender
 from ostler.health.desk import AgentDesk
 from ostler.health.silence import SilenceWatch
 from ostler.http.agents import agents_app
 from ostler.http.auth import Doorkeeper
 from ostler.http.boot import boot_app
+from ostler.http.edge import RequestMetrics
 from ostler.http.idempotency import Once
 from ostler.http.listeners import Bound, Listener, Listeners, parse_address
+from ostler.http.metrics import FleetMetrics
 from ostler.http.operator import Loop, operator_app
 from ostler.http.peer import peer_fingerprint, server_context
 from ostler.jobs.runner import Runner
 from ostler.jobs.schedule import Schedule
-from ostler.nodes import service as nodes
-from ostler.nodes import store as node_store
 from ostler.nodes.cordon import CordonController
 from ostler.nodes.model import Node
 from ostler.provisioning.certified import CertifiedNodes
-from ostler.provisioning.model import ProvisioningSettings, Trust
+from ostler.provisioning.model import Trust
 from ostler.provisioning.signing import AuthoritySigner, trust_of
 from ostler.remediation import service as remediation_service
 from ostler.remediation.tasks import Remediation
@@ -91,7 +82,6 @@ class Server:
     desk: AgentDesk
     listeners: Listeners
     console: Console
-    stopping: list[bool] = field(default_factory=list)
 
     @property
     def bound(self) -> Mapping[str, Bound]:
@@ -132,13 +122,13 @@ class Server:
 
 def build(config: Config, environment: Mapping[str, str]) -> Server:
     """Wire everything and bind the listeners. Raises `BadInput`, `WrongVersion`, … in one line for what is wrong."""
-    folder = _data_folder(config)
-    clock = _clock(config)
+    folder = ground.data_folder(config)
+    clock = ground.clock(config)
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     secret_store = FileSecrets(folder / "secrets")
     authority = Authority.open(folder / "ca", clock)
-    db = _database(config, clock)
-    _define_pools(db, config)
+    db = ground.database(config, clock)
+    ground.define_pools(db, config)
 
     # The outside world, behind its ports
     bmcs = RedfishBmcs(ca_file=config.bmc.ca_file or None)
@@ -176,7 +166,7 @@ def build(config: Config, environment: Mapping[str, str]) -> Server:
             every("pause-file", 1.0, lambda: pause_file.mirror(db)),
         ],
     )
-    cordon = CordonController(db, _clusters(config), owner=owner)
+    cordon = CordonController(db, ground.clusters(config), owner=owner)
     sender = Sender(db, secret_store, config.webhooks, owner)
     sequencer = Sequencer(db, owner)
 
@@ -190,16 +180,20 @@ def build(config: Config, environment: Mapping[str, str]) -> Server:
         _loop("sequencer", db, lambda: sequencer.last_success, 15.0),
         _loop("agents' desk", db, lambda: desk.last_success, 30.0),
     ]
-    stopping: list[bool] = []
+    registry = CollectorRegistry()
+    requests = RequestMetrics.on(registry)
+    registry.register(FleetMetrics(db, loops))
+    stopping = threading.Event()
     agent_host, agent_port = parse_address(config.server.agent_listen, "[server] agent_listen")
-    agent_port = agent_port or _free_port(agent_host)  # the agents' URL stands in every seed: known before serving
-    provisioning = _reachable(config, agent_host, agent_port)
+    agent_port = agent_port or ground.free_port(agent_host)  # it stands in every seed, so it is known before serving
+    provisioning = ground.reachable(config, agent_host, agent_port)
     trust = trust_of(authority, secret_store)
     reachable = replace(config, provisioning=provisioning)
     operator = operator_app(
-        [*routers(reachable, db, door.authorize, secret_store, lambda: bool(stopping), trust), console.router],
-        registry=CollectorRegistry(),
+        [*routers(reachable, db, door.authorize, secret_store, stopping.is_set, trust), console.router],
+        registry=registry,
         loops=loops,
+        metrics=requests,
         ping=lambda: db.read(lambda tx: tx.conn.exec_driver_sql("select 1")),
         once=lambda app: Once(app, db, door.identify),
     )
@@ -210,10 +204,10 @@ def build(config: Config, environment: Mapping[str, str]) -> Server:
 
     boot_host, boot_port = parse_address(config.server.boot_listen, "[server] boot_listen")
     host, port = parse_address(config.server.listen, "[server] listen")
-    certificate, key = _server_certificate(authority, folder, config, agent_host)
+    certificate, key = ground.server_certificate(authority, folder, config, agent_host)
 
     def before_stop() -> None:
-        stopping.append(True)
+        stopping.set()
         console.close()
 
     listeners = Listeners(
@@ -224,7 +218,7 @@ def build(config: Config, environment: Mapping[str, str]) -> Server:
                 "[server] boot_listen",
                 boot_host,
                 boot_port,
-                boot_app([ostler.provisioning.boot_api.router(db, provisioning, trust)]),
+                boot_app([ostler.provisioning.boot_api.router(db, provisioning, trust)], metrics=requests),
             ),
             Listener(
                 "agents",
@@ -242,7 +236,8 @@ def build(config: Config, environment: Mapping[str, str]) -> Server:
                             peer=peer_fingerprint,
                         ),
                         ostler.health.api.agent_router(desk, node_of),
-                    ]
+                    ],
+                    metrics=requests,
                 ),
                 tls=server_context(certificate=str(certificate), key=str(key), client_ca=str(folder / "ca" / "ca.pem")),
             ),
@@ -274,86 +269,6 @@ def routers(
         ostler.audit.api.router(db, authorize),
         ostler.access.api.router(db, authorize),
     ]
-
-
-def _data_folder(config: Config) -> Path:
-    folder = config.data_dir
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise BadInput(f"The data folder cannot be made: {error.strerror}.", where=str(folder)) from None
-    return folder
-
-
-def _clock(config: Config) -> Clock:
-    simulation = config.simulation
-    if simulation.speed == 1.0:
-        return SystemClock()
-    if simulation.speed <= 0:
-        raise BadInput("The speed is above 0; 1 is real time.", where="[simulation] speed")
-    return ScaledClock(simulation.speed, simulation.origin or time.time())
-
-
-def _database(config: Config, clock: Clock) -> Database:
-    """Open it; an empty one gets its schema, one of another version is refused with what to do."""
-    db = Database(config.database_url, clock)
-    try:
-        empty = migrate.current(db) is None
-    except NotFound:  # SQLite's file is not there yet
-        empty = True
-    if empty:
-        migrate.migrate(config.database_url)
-    migrate.require_current(db)
-    return db
-
-
-def _define_pools(db: Database, config: Config) -> None:
-    def use_case(tx: Tx) -> None:
-        known = {pool.name for pool in node_store.pools(tx)}
-        for pool in config.pool_list():
-            if pool.name in known and pool.name not in config.pools:
-                continue  # the file says nothing of it: what was granted since stands
-            nodes.define_pool(tx, pool, actor=ostler_actor("configuration"), reason="configuration at start")
-
-    db.write(use_case)
-
-
-def _clusters(config: Config) -> dict[str, Cluster]:
-    clusters: dict[str, Cluster] = {"none": NoCluster()}
-    for name, one in config.clusters.items():
-        if one.kind != "kubernetes":
-            raise BadInput(f"'{one.kind}' is no kind of cluster; known is kubernetes.", where=f"[clusters.{name}] kind")
-        clusters[name] = KubernetesCluster.from_kubeconfig(name, one.kubeconfig or None, one.context or None)
-    for pool in config.pool_list():
-        if pool.cluster not in clusters:
-            known = ", ".join(clusters)
-            raise BadInput(f"No cluster '{pool.cluster}'; known are {known}.", where=f"[pools.{pool.name}] cluster")
-    return clusters
-
-
-def _server_certificate(authority: Authority, folder: Path, config: Config, host: str) -> tuple[Path, Path]:
-    """A fresh certificate of the agents' listener at every start: short-lived, and for the names of today."""
-    names = dict.fromkeys(["localhost", "127.0.0.1", *config.server.names])
-    if host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        names[host] = None
-    certificate, key = authority.issue_server(list(names))
-    write_private(folder / "ca" / "server.key", key)
-    write_private(folder / "ca" / "server.pem", certificate)
-    return folder / "ca" / "server.pem", folder / "ca" / "server.key"
-
-
-def _reachable(config: Config, host: str, port: int) -> ProvisioningSettings:
-    """The settings of Day 0 with the agents' URL filled in, where the configuration leaves it to us."""
-    if config.provisioning.server_url:
-        return config.provisioning
-    name = config.server.names[0] if config.server.names else host
-    name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(name, name)  # noqa: S104
-    return replace(config.provisioning, server_url=f"https://{f'[{name}]' if ':' in name else name}:{port}")
-
-
-def _free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def _loop(name: str, db: Database, last: Callable[[], float | None], stale_after: float) -> Loop:

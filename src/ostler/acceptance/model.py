@@ -8,19 +8,11 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from ostler.adapters.bmc.port import Bmc
+from ostler.health.model import split_check
 from ostler.nodes.model import Node
 
 OpenBmc: TypeAlias = Callable[[Node], Bmc]
 """Opens a conversation with a node's BMC, behind the brake's guard. Handed in by `app.py`; touches no network."""
-
-
-def split_check(text: str) -> tuple[str, dict[str, str]]:
-    """`memory-pattern mib=512` as the check's name and its arguments. Raises `ValueError`."""
-    name, *rest = text.split() or [""]
-    pairs = [part.partition("=") for part in rest]
-    if not name or "=" in name or not all(key and equals for key, equals, _ in pairs):
-        raise ValueError(f"'{text[:80]}' is no check: write NAME or NAME key=value …")
-    return name, {key: value for key, _, value in pairs}
 
 
 @dataclass(frozen=True)

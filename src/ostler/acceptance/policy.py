@@ -20,9 +20,9 @@ from ostler.acceptance.model import (
     Profile,
     Sku,
     Update,
-    split_check,
 )
 from ostler.adapters.bmc.port import BmcInventory, Health, Sensor, SensorKind
+from ostler.health.model import split_check
 from ostler.nodes.model import Service, State
 
 # Seatrial: is everything there, and in order? -------------------------------------------------------------------------
@@ -70,12 +70,17 @@ def _host(sku: Sku, host: Mapping[str, Any]) -> Iterable[Mismatch]:
 
 
 def _out_of_band(sku: Sku, bmc: BmcInventory) -> tuple[list[Mismatch], list[str]]:
-    """A BMC that lists no part of a kind at all is blind for it; one that lists some must list all."""
+    """A BMC that lists no part of a kind at all is blind for it; one that lists some must list all.
+
+    Unless it did not serve everything that it links to: then a part it does not show may well be there.
+    """
     wrong: list[Mismatch] = []
     blind: list[str] = []
+    if bmc.unread:
+        blind.append(f"the BMC did not serve {_some(bmc.unread)}")
     if sku.gpus and not bmc.gpus:
         blind.append("the BMC lists no GPUs")
-    elif sku.gpus is not None and len(bmc.gpus) != sku.gpus:
+    elif sku.gpus is not None and _proves_otherwise(len(bmc.gpus), sku.gpus, bmc):
         wrong.append(Mismatch("gpu", Eye.BMC, str(sku.gpus), str(len(bmc.gpus))))
     wrong += _models(sku, [gpu.model for gpu in bmc.gpus], Eye.BMC)
     if sku.memory_gib is not None and bmc.memory_gib is None:
@@ -84,9 +89,13 @@ def _out_of_band(sku: Sku, bmc: BmcInventory) -> tuple[list[Mismatch], list[str]
         wrong += _memory(sku, bmc.memory_gib, Eye.BMC)
     if sku.psus and not bmc.psus:
         blind.append("the BMC lists no power supplies")
-    elif sku.psus is not None and len(bmc.psus) < sku.psus:
+    elif sku.psus is not None and len(bmc.psus) < sku.psus and not bmc.unread:
         wrong.append(Mismatch("psu", Eye.BMC, f"at least {sku.psus}", str(len(bmc.psus))))
     return wrong, blind
+
+
+def _proves_otherwise(seen: int, expected: int, bmc: BmcInventory) -> bool:
+    return seen > expected or (seen < expected and not bmc.unread)
 
 
 def _contradictions(host: Mapping[str, Any], bmc: BmcInventory) -> Iterable[Mismatch]:
@@ -96,11 +105,11 @@ def _contradictions(host: Mapping[str, Any], bmc: BmcInventory) -> Iterable[Mism
     if serial and bmc.identity.serial and serial != bmc.identity.serial:
         yield Mismatch("serial", Eye.BOTH, f"{serial} (host)", f"{bmc.identity.serial} (bmc)")
     gpus = _items(host, "gpus")
-    if bmc.gpus and len(gpus) != len(bmc.gpus):
+    if bmc.gpus and _proves_otherwise(len(bmc.gpus), len(gpus), bmc):
         yield Mismatch("gpu", Eye.BOTH, f"{len(bmc.gpus)} (bmc)", f"{len(gpus)} (host)")
     here = {str(gpu.get("serial", "")) for gpu in gpus}
     there = {gpu.serial for gpu in bmc.gpus}
-    if here and there and "" not in here | there and here != there:
+    if here and there and not bmc.unread and "" not in here | there and here != there:
         yield Mismatch("gpu", Eye.BOTH, f"serials {_some(there - here)} (bmc)", f"{_some(here - there)} (host)")
 
 

@@ -43,7 +43,7 @@ def restore(
 ) -> None:
     """Bring a backup back. The fleet starts paused: 'ostler resume' when the world has been read again."""
     backups.restore(database, source, force=force)
-    typer.echo("Restored, and paused: run 'ostler resume' when the world has been read again.")
+    typer.echo("Restored, and paused: run 'ostler resume --all --reason …' when the world has been read again.")
 
 
 @db_app.command()

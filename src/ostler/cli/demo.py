@@ -30,7 +30,7 @@ AFTER_S = 90.0
 
 
 def demo_command(
-    nodes: Annotated[int, typer.Option(help="How many machines; at least 8, one rack.")] = 16,
+    nodes: Annotated[int, typer.Option(help="How many machines; at least 11.")] = 16,
     seed: Annotated[int, typer.Option(help="Same seed, same machines.")] = 0,
     headless: Annotated[bool, typer.Option("--headless", help="End when the script is through.")] = False,
     speed: Annotated[float, typer.Option(help="Simulated seconds per second.")] = 300.0,

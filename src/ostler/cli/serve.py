@@ -16,7 +16,7 @@ from ostler.config import load
 
 
 def serve_command(
-    config: Annotated[Path | None, typer.Option(help="TOML file; see docs/operations.md for every key.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file; see docs/configuration.md for every key.")] = None,
     database: Annotated[str | None, typer.Option(help="sqlite:///PATH or postgresql://…", metavar="URL")] = None,
     listen: Annotated[str | None, typer.Option(help="Operators' address.", metavar="HOST:PORT")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,

@@ -124,3 +124,12 @@ def condition_of(component: str) -> Condition:
     if component in ("nic", "fabric"):
         return Condition.LINK_UNHEALTHY
     return Condition.HARDWARE_UNHEALTHY
+
+
+def split_check(text: str) -> tuple[str, dict[str, str]]:
+    """`memory-pattern mib=512` as the check's name and its arguments. Raises `ValueError`."""
+    name, *rest = text.split() or [""]
+    pairs = [part.partition("=") for part in rest]
+    if not name or "=" in name or not all(key and equals for key, equals, _ in pairs):
+        raise ValueError(f"'{text[:80]}' is no check: write NAME or NAME key=value …")
+    return name, {key: value for key, _, value in pairs}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ostler.faults.model import Action, Severity
+from ostler.health.model import split_check
 from ostler.nodes.model import Capability, State, Timing
 
 
@@ -36,8 +37,14 @@ class RemediationSettings:
     """In-place repairs of one fault within `repair_window_s`; the next time it goes to triage (gpud: 2 reboots)."""
     repair_window_s: float = 7 * 24 * 3600.0
     verification_checks: tuple[str, ...] = ("cpu-arith", "memory-pattern")
-    """Checks that the agent runs before a node returns; all of them must pass."""
+    """Checks that the agent runs before a node returns, `NAME` or `NAME key=value …`; all of them must pass."""
     verification_deadline_s: float = 1800.0
+
+    def __post_init__(self) -> None:
+        if not self.verification_checks:
+            raise ValueError("verification_checks is empty: a node returns to production only through a check")
+        for text in self.verification_checks:
+            split_check(text)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from ostler.db.tx import Tx
 from ostler.faults.model import Action, Severity
 from ostler.health import orders
 from ostler.health import store as health
-from ostler.health.model import HealthSettings
+from ostler.health.model import HealthSettings, split_check
 from ostler.jobs.procedure import JobView, Procedure
 from ostler.nodes import service as nodes_service
 from ostler.nodes import store as nodes
@@ -235,7 +235,8 @@ class Remediation:
     def verify(self, job: JobView) -> StepResult:
         """Ask the agent for the verification checks."""
         asked: list[tuple[str, dict[str, Any]]] = [
-            ("run-check", {"check": name}) for name in self._settings.verification_checks
+            ("run-check", {"check": name, **arguments})
+            for name, arguments in map(split_check, self._settings.verification_checks)
         ]
         return Go("judge", data={"verifying_since": job.now}, write=lambda tx: self._give(tx, job, asked))
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ostler.acceptance import policy
-from ostler.acceptance.model import AcceptanceSettings, Activation, Eye, FirmwareTarget, Profile, Sku, split_check
+from ostler.acceptance.model import AcceptanceSettings, Activation, Eye, FirmwareTarget, Profile, Sku
 from ostler.adapters.bmc.port import (
     BmcInventory,
     Gpu,
@@ -19,6 +19,7 @@ from ostler.adapters.bmc.port import (
     Sensor,
     SensorKind,
 )
+from ostler.health.model import split_check
 from ostler.nodes.model import Service, State
 
 SKU = Sku("hgx", gpus=2, gpu_model="h100", cpus=64, memory_gib=512, nics=2, disks=1, psus=2)
@@ -242,3 +243,14 @@ def test_a_test_of_nothing_is_refused() -> None:
         AcceptanceSettings(test_checks=())
     with pytest.raises(ValueError, match="at least one"):
         AcceptanceSettings(test_rounds=0)
+
+
+def test_a_part_that_the_bmc_did_not_serve_may_well_be_there() -> None:
+    partial = replace(
+        BMC, gpus=BMC.gpus[:1], psus=BMC.psus[:1], unread=("/redfish/v1/Systems/System_0/Processors/GPU_2",)
+    )
+    look = policy.compare_inventory(SKU, HOST, partial, [SENSOR])
+    assert look.mismatches == ()
+    assert any("did not serve" in what for what in look.blind)
+    surplus = replace(partial, gpus=BMC.gpus * 2)
+    assert policy.compare_inventory(SKU, HOST, surplus, [SENSOR]).mismatches, "what it does show counts"
