@@ -62,7 +62,7 @@ test: setup packages  ## Every test, with the real components
 
 .PHONY: proof
 proof: setup packages  ## The long campaigns: hundreds of kill points, fuzzing; prints what they did
-	OSTLER_KILL_POINTS=300 OSTLER_EXAMPLES=2000 $(BIN)/pytest tests/store tests/flow -n 2 --dist loadgroup
+	$(BIN)/python -m scripts.proof
 
 .PHONY: bench
 bench: setup  ## The benchmarks, quick; each prints one JSON document last

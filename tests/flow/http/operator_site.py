@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
@@ -86,7 +87,7 @@ def new_site(db: Database, *, open_to_loopback: bool = False) -> Site:
     app = operator_app(
         [_router(door), Console(db, door).router],
         registry=CollectorRegistry(),
-        loops=[Loop(name, lambda name=name: ages[name], 30.0) for name in ages],  # type: ignore[misc]
+        loops=[Loop(name, partial(ages.get, name), 30.0) for name in ages],
         once=lambda app: Once(app, db, door.identify),
         ping=lambda: db.read(lambda tx: tx.conn.exec_driver_sql("select 1")),
     )

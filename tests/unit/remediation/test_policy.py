@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from ostler.faults.model import Action, Severity
@@ -22,8 +25,8 @@ def complaint(
     return Complaint(f"finding_{fault}", fault, "0000:18:00", severity, confidence, action, 0.0)
 
 
-def case(*complaints: Complaint, granted: frozenset[Capability] = ALL, **more: object) -> Case:
-    return Case(**{"state": State.PRODUCTION, "complaints": complaints, "granted": granted, **more})  # type: ignore[arg-type]
+def case(*complaints: Complaint, granted: frozenset[Capability] = ALL, **more: Any) -> Case:
+    return replace(Case(State.PRODUCTION, complaints, granted), **more)
 
 
 @pytest.mark.parametrize(
