@@ -36,7 +36,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _LARGEST = 1024 * 1024
 """Bytes of an answer that is kept."""
-_SECRETS = ("/v1/tokens", "/v1/webhooks")
+_SECRETS = re.compile(r"/v1/(tokens|webhooks).*|/v1/nodes/.+/seed", re.DOTALL)
 """Where answers hold secrets."""
 
 
@@ -115,7 +115,7 @@ class Once:
         if not 200 <= status < 300:
             self._release(name)
             return
-        secret = path.startswith(_SECRETS) or len(body) > _LARGEST
+        secret = _SECRETS.fullmatch(path) is not None or len(body) > _LARGEST
         values = {"status": status, "content_type": content_type, "body": None if secret else body.decode()}
         self._db.write(lambda tx: tx.execute(_of(name).values(**values)))
 

@@ -17,6 +17,7 @@ from ostler.health import store as health
 from ostler.health.model import Struck
 from ostler.nodes import service, store
 from ostler.nodes.model import Node, State
+from ostler.remediation import service as remediation
 from tests.flow.fleet import HEALTH, LINK, MARA, SETTINGS, XID13, XID48, XID79, Fleet
 
 NVME = ("nvme", "gone", "nvme0", "storage", "error", "triage", "nvme0 is gone")
@@ -130,6 +131,9 @@ def test_a_repaired_node_is_not_repaired_again_for_what_was_repaired(fleet: Flee
     fleet.clock.advance(3600)
     now = fleet.clock.now()
     fleet.db.write(lambda tx: store.update(tx, node.id, {"state": State.PRODUCTION, "state_since": now}))
+    fleet.db.write(lambda tx: remediation.start(tx, node.id))
+    fleet.run()
+    assert fleet.state(node) is State.PRODUCTION, "nor before the sweep has cleared it"
     fleet.remediation.sweep()
     fleet.run(600)
     assert fleet.state(node) is State.PRODUCTION

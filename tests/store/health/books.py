@@ -74,7 +74,10 @@ class Books:
     ) -> Report:
         """A report whose signals are numbered from `first` on."""
         now = self.clock.now()
-        signals = tuple(Signal(first + n, now, "kernel", *line, f"line {first + n}") for n, line in enumerate(lines))
+        signals = tuple(
+            Signal(first + n, now, "kernel", kind, code, device, component, severity, action, f"line {first + n}")
+            for n, (kind, code, device, component, severity, action) in enumerate(lines)
+        )
         return Report(
             boot,
             now + skew,

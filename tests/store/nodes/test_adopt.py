@@ -53,6 +53,7 @@ def test_a_running_fleet_is_taken_in(books: Database) -> None:
 
 def test_serials_that_cannot_be_believed_are_held_for_a_person(books: Database) -> None:
     done = take_in(books, FLEET)
+    assert dict(done.held)["gpu-4"] == "the source gives no serial number"
     assert [name for name, _why in done.held] == ["gpu-3", "gpu-4", "gpu-5", "gpu-6"]
     assert {node.name for node in books.read(lambda tx: store.find(tx, sa.true())) if node.serial is None} == {
         name for name, _why in done.held

@@ -223,6 +223,10 @@ def test_a_node_unknown_to_the_cluster_is_cordoned_when_it_appears(world: World,
     world.hold(node)
     assert world.rest() == 0
     assert world.noted(node) is None, "not known"
+    asked = world.a.asked
+    clock.advance(UNKNOWN_SECONDS - 1)
+    world.controller.run_once()
+    assert world.a.asked == asked, "and not asked about at every round"
     world.a.add("gpu-1")
     clock.advance(UNKNOWN_SECONDS + 1)
     assert (world.rest(), world.ours(), world.noted(node)) == (1, {"gpu-1"}, True)
