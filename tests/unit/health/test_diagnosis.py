@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ostler.faults.model import Action, Severity
@@ -12,7 +14,7 @@ SETTINGS = HealthSettings()
 GPU = "0000:18:00"
 
 
-def xid(code: int, action: Action, severity: Severity, *, at: float = 0.0, device: str = GPU, **more: str) -> Observed:
+def xid(code: int, action: Action, severity: Severity, *, at: float = 0.0, device: str = GPU, **more: Any) -> Observed:
     return Observed(int(at) + 1, "xid", str(code), device, "gpu", severity, action, f"Xid {code}", at, **more)
 
 

@@ -1,0 +1,137 @@
+"""`ostler demo` as a user starts it: the whole system, its story, its page, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DEMO = [sys.executable, "-m", "ostler", "demo"]
+NODES = 12
+"""A rack of eight and half of another: enough for every act."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the demo keeps its temporary files."""
+    return tmp_path_factory.mktemp("demo")
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OSTLER_")}
+    return {**kept, "TMPDIR": str(folder), "OSTLER_DATABASE__URL": "postgresql://nobody@nowhere/x", **more}
+
+
+@pytest.fixture(scope="module")
+def told(folder: Path) -> Iterator[dict[str, Any]]:
+    """The JSON document of one headless run."""
+    done = subprocess.run(
+        [*DEMO, "--headless", "--json", "--nodes", str(NODES), "--seed", "3"],
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stderr}\n{done.stdout[-3000:]}"
+    assert done.stdout.count("\n") == 1, "one JSON document and nothing else"
+    yield json.loads(done.stdout)
+
+
+def after_production(told: dict[str, Any], node: str) -> list[str]:
+    went = [one["to"] for one in told["transitions"] if one["node"] == node]
+    return went[went.index("production") + 1 :]
+
+
+def act(told: dict[str, Any], key: str) -> list[str]:
+    nodes: list[str] = next(one["nodes"] for one in told["acts"] if one["key"] == key)
+    return nodes
+
+
+def test_every_node_is_where_it_should_be(told: dict[str, Any]) -> None:
+    assert told["ok"] is True and told["unexpected"] == []
+    assert len(told["nodes"]) == NODES
+    (broken,) = act(told, "triage")
+    assert {name for name, state in told["nodes"].items() if state != "production"} == {broken}
+    assert told["nodes"][broken] == "triage"
+
+
+def test_each_went_through_day_0_and_day_1(told: dict[str, Any]) -> None:
+    for node in told["nodes"]:
+        went = [one["to"] for one in told["transitions"] if one["node"] == node]
+        assert went[:6] == ["discovered", "onboard", "seatrial", "zap", "test", "production"], node
+
+
+def test_what_was_cured_in_place_came_back_and_the_rest_was_left_alone(told: dict[str, Any]) -> None:
+    for key in ("reboot", "pending", "brake", "service"):
+        for node in act(told, key):
+            assert after_production(told, node) == ["reboot", "production"], (key, node)
+    for key in ("recorded", "silence"):
+        for node in act(told, key):
+            assert after_production(told, node) == [], (key, node)
+
+
+def test_a_racks_links_became_one_incident_that_is_over(told: dict[str, Any]) -> None:
+    incidents = [one for one in told["incidents"] if "ib-link-down" in one["summary"]]
+    assert len(incidents) == 1
+    assert incidents[0]["closed_at"] is not None
+
+
+def test_the_brake_held_one_of_two_back(told: dict[str, Any]) -> None:
+    assert {one["node"] for one in told["held"]} & set(act(told, "brake"))
+    assert told["would_act"] == []
+
+
+def test_every_webhook_was_genuine(told: dict[str, Any]) -> None:
+    assert told["webhooks"]["delivered"] == told["webhooks"]["verified"]
+    assert told["webhooks"]["verified"] >= 6 * NODES
+
+
+def test_nothing_is_left_behind(told: dict[str, Any], folder: Path) -> None:
+    assert told["ok"]
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_interrupted_it_ends_its_processes_and_removes_its_folder(folder: Path, number: signal.Signals) -> None:
+    demo = subprocess.Popen(
+        [*DEMO, "--headless"], env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert demo.stderr is not None
+    lines = iter(demo.stderr.readline, "")
+    found = next(match for line in lines if (match := re.search(r"console: (http://\S+)", line)))
+    children = _children(demo.pid)
+    assert children
+    demo.send_signal(number)
+    _, rest = demo.communicate()
+    assert demo.returncode == 130, rest
+    assert "Traceback" not in rest
+    assert list(folder.iterdir()) == []
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()], found.group(1)
+
+
+def test_bad_options_are_one_line(folder: Path) -> None:
+    for options, word in ((["--nodes", "3"], "--nodes"), (["--speed", "0"], "--speed"), (["--nodes", "x"], "--nodes")):
+        done = subprocess.run(
+            [*DEMO, "--headless", *options], env=environment(folder), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1 and word in done.stderr, done.stderr
+
+
+def _children(pid: int) -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal() and _parent(entry) == pid]
+
+
+def _parent(entry: Path) -> int:
+    try:
+        return int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
