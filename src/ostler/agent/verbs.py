@@ -108,7 +108,8 @@ def _reset_argv(order: Order) -> Sequence[str]:
     device = _argument(order, "device")
     if _PCI.fullmatch(device) is None:
         raise BadInput(f"{device[:64]!r} is no PCI address", where=order.verb)
-    return ("nvidia-smi", "--gpu-reset", "-i", device)
+    # nvidia-smi takes DOMAIN:BUS:DEVICE.FUNCTION; XID lines leave the function out, and a GPU's is 0.
+    return ("nvidia-smi", "--gpu-reset", "-i", device if "." in device else f"{device}.0")
 
 
 def read_check(order: Order, status: int, output: bytes) -> OrderResult:

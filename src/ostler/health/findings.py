@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -137,9 +138,12 @@ def open_incident(tx: Tx, cause: Cause) -> str:
 
 
 def join(tx: Tx, incident_id: str, finding_ids: Sequence[str]) -> None:
-    """Findings that an open incident explains."""
+    """Findings that an open incident explains; its summary says of how many nodes they are by now."""
     for finding_id in finding_ids:
         store.update(tx, finding_id, {"incident_id": incident_id})
+    nodes_struck = {row["node_id"] for row in store.findings_of(tx, incident_id, active_only=False)}
+    summary = re.sub(r"^\d+(?= )", str(len(nodes_struck)), store.get_incident(tx, incident_id)["summary"])
+    store.update_incident(tx, incident_id, {"summary": summary})
 
 
 def take_out(tx: Tx, findings: Sequence[sa.RowMapping], *, why: str) -> None:

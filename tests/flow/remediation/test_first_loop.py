@@ -277,6 +277,12 @@ def test_a_rack_of_links_down_is_one_incident_and_nothing_is_touched(fleet: Flee
     assert [fleet.resets(node) for node in nodes] == [[]] * 8
     (incident,) = fleet.db.read(health.incidents)
     assert (incident["scope"], incident["subject"]) == ("rack", "r1")
+    late = fleet.add()[0]
+    fleet.say(late, LINK)
+    fleet.run(SETTINGS.settle_s)
+    (incident,) = fleet.db.read(health.incidents)
+    assert incident["summary"].startswith("9 nodes of rack r1"), "the ninth joins it"
+    assert fleet.resets(late) == []
     assert all(holders(fleet, node) == set() for node in nodes)
 
 
