@@ -57,7 +57,7 @@ STATES: dict[State, StateRow] = {
     State.PRODUCTION: StateRow(Phase.DAY2, "available to users", cordoned=False),
     # A reconfiguring reboot takes at most 1 h: CoreWeave's published lifecycle.
     State.REBOOT: StateRow(Phase.DAY2, "rebooted or reset in place, then verified", 1 * _HOUR, State.TRIAGE),
-    State.TRIAGE: StateRow(Phase.DAY2, "out of production; diagnosis, replacement requested"),
+    State.TRIAGE: StateRow(Phase.DAY2, "out of production; a technician diagnoses and replaces"),
     State.DEBUG: StateRow(Phase.DAY2, "held for people"),
     State.RMA: StateRow(Phase.DAY2, "the chassis is with the vendor"),
     State.RETIRED: StateRow(Phase.OVER, "terminal; the history is kept"),

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from ostler.agent.join import CA_PATH, JOIN_PATH
+from ostler.agent.renewal import RENEW_PATH
 from ostler.core.errors import BadInput
 from ostler.wire.agent import (
     REPORT_LIMIT,
@@ -122,6 +123,14 @@ class Memory:
         self.settings: AgentSettings | None = None
         self.token = "token-1"
         self.joined: list[JoinRequest] = []
+        self.lives: list[tuple[float, float]] = []
+        """(begins, ends) of the next certificates, hours from now; then from an hour ago to an hour from now."""
+        self.certificates: list[str] = []
+        """Of every report that was asked for: SHA-256 of the client's certificate."""
+        self.renewals: list[str] = []
+        """Likewise of every request to renew."""
+        self.refuse_renewal: Callable[[], tuple[int, str] | None] = lambda: None
+        self.deafen_renewal: Callable[[], bool] = lambda: False
         self.refuse: Callable[[Report], tuple[int, str] | None] = lambda report: None
         self.deafen: Callable[[Report], bool] = lambda report: False
         """True: the report is kept, but its answer never arrives."""
@@ -187,25 +196,52 @@ class _Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers["Content-Length"]))
         connection = self.connection
         assert isinstance(connection, ssl.SSLSocket)
+        peer = connection.getpeercert(binary_form=True)
+        shown = hashlib.sha256(peer).hexdigest() if peer else ""
         try:
             if self.path == JOIN_PATH:
                 self._join(decode(JoinRequest, raw))
-            elif not connection.getpeercert():
+            elif not shown:
                 self._problem(401, "show the certificate of a join")
+            elif self.path == RENEW_PATH:
+                self._renew(raw, shown)
             else:
+                self.server.memory.certificates.append(shown)
                 self._report(decode(Report, raw, limit=REPORT_LIMIT))
         except BadInput as error:
             self._problem(422, str(error))
 
     def _join(self, request: JoinRequest) -> None:
-        memory, authority = self.server.memory, self.server.authority
+        memory = self.server.memory
         if request.token != memory.token:
             self._problem(401, "the join token has expired")
             return
-        memory.joined.append(request)
-        key = x509.load_pem_x509_csr(request.csr_pem.encode()).public_key()
-        answer = JoinAnswer("node_1", "gpu-1", authority.sign("node_1", key), authority.pem, AgentSettings())
-        self._answer(200, encode(answer))
+        with memory.changed:
+            memory.joined.append(request)
+            memory.changed.notify_all()
+        self._answer(200, self._signed(request.csr_pem.encode()))
+
+    def _renew(self, csr: bytes, shown: str) -> None:
+        memory = self.server.memory
+        refused = memory.refuse_renewal()
+        with memory.changed:
+            memory.renewals.append(shown)
+            memory.changed.notify_all()
+        if refused is not None:
+            self._problem(*refused)
+        elif memory.deafen_renewal():
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+        else:
+            self._answer(200, self._signed(csr))
+
+    def _signed(self, csr: bytes) -> bytes:
+        memory, authority = self.server.memory, self.server.authority
+        key = x509.load_pem_x509_csr(csr).public_key()
+        begins, ends = memory.lives.pop(0) if memory.lives else (-1.0, 1.0)
+        now = datetime.datetime.now(datetime.UTC)
+        when = {"begins": now + datetime.timedelta(hours=begins), "ends": now + datetime.timedelta(hours=ends)}
+        return encode(JoinAnswer("node_1", "gpu-1", authority.sign("node_1", key, **when), authority.pem))
 
     def _report(self, report: Report) -> None:
         memory = self.server.memory

@@ -73,7 +73,10 @@ def make_agent(authority: Authority, collector: Collector, clock: ManualClock) -
             buffer=buffer,
             transport=transport
             or HttpsTransport(
-                collector.url, identity_context(authority.pem, certificate, key), real=clock.real, timeout=5.0
+                collector.url,
+                identity_context(authority.pem, certificate.read_text(), key.read_text()),
+                real=clock.real,
+                timeout=5.0,
             ),
             clock=clock,
             node=PaperNode(),

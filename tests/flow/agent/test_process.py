@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from ostler.agent.join import IdentityStore
 from ostler.wire.agent import AgentSettings, Order, Verdict
-from tests.flow.agent.collector import Authority, Collector
+from tests.flow.agent.collector import Authority, Collector, Memory
 
 COMMAND = (
     sys.executable,
@@ -95,7 +97,7 @@ def test_joins_follows_and_stops_cleanly(start: Start, collector: Collector, log
     assert "Traceback" not in output
     assert [s.device for s in memory.signals()] == [f"0000:{number:02x}:00" for number in range(5)]
     assert memory.joined[0].token == "token-1"
-    assert (tmp_path / "state/key.pem").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "state/identity.json").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
 
 
@@ -239,6 +241,67 @@ def test_a_clock_that_is_off_is_named(start: Start, collector: Collector, days: 
     child = start()
     assert child.stdout is not None
     assert says in child.stdout.readline()
+
+
+def _renewals(memory: Memory, count: int) -> bool:
+    return len(memory.renewals) >= count
+
+
+def test_killed_while_it_renews_it_has_a_pair_that_works(
+    start: Start, collector: Collector, seed: Path, tmp_path: Path
+) -> None:
+    """Every life renews at once, and is killed at another moment of it."""
+    memory, store = collector.memory, IdentityStore(tmp_path / "state")
+    memory.lives = [(-1, 0.2)] * 12
+    pairs = set()
+    for number in range(6):
+        child = start()
+        memory.wait_until(partial(_renewals, memory, number + 1), "a renewal")
+        for _ in range(number * 2000):
+            os.sched_yield()
+        child.kill()
+        child.communicate()
+        identity = store.load()
+        assert identity is not None
+        identity.context()
+        pairs.add(identity.key_pem)
+        seed.unlink(missing_ok=True)  # a joined node needs none
+    reports = len(memory.reports)
+    start()
+    memory.wait_until(lambda: len(memory.reports) > reports, "a report of the last life")
+    assert len(memory.joined) == 1
+    assert len(pairs) > 1, "some of the lives were long enough to renew"
+
+
+def test_the_agent_stays_small_while_it_joins_and_renews(start: Start, collector: Collector) -> None:
+    memory = collector.memory
+    memory.lives = [(-1, 0.2)]
+    memory.settings = AgentSettings(heartbeat_s=0.2)
+    child = start()
+    memory.wait_until(lambda: len(set(memory.certificates)) == 2, "a report with the renewed certificate")
+    proc = Path(f"/proc/{child.pid}")
+    assert "cryptography" not in (proc / "maps").read_text(), "the library stays in the process that made the key"
+    resident = next(line for line in (proc / "status").read_text().splitlines() if line.startswith("VmRSS"))
+    assert int(resident.split()[1]) < 60 * 1024
+
+
+def test_an_ended_certificate_is_named_once_and_a_fresh_seed_helps(
+    start: Start, collector: Collector, seed: Path
+) -> None:
+    memory = collector.memory
+    memory.lives = [(-3, -1)]
+    child = start()
+    assert child.stdout is not None
+    while "give it a fresh seed" not in (line := child.stdout.readline()):
+        assert line
+    assert "certificate" in line and "boot this node again" in line
+    assert "Traceback" not in line
+    child.kill()
+    memory.token = "token-2"
+    seed.write_text(json.dumps(json.loads(seed.read_text()) | {"token": "token-2"}))
+    start()
+    memory.wait_until(lambda: bool(memory.reports), "a report")
+    assert [request.token for request in memory.joined] == ["token-1", "token-2"]
 
 
 def test_orders_run_in_a_process_of_their_own_if_they_are_allowed(start: Start, collector: Collector) -> None:

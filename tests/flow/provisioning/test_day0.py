@@ -12,13 +12,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from ostler.core.clock import ManualClock
-from ostler.core.errors import Unreachable
+from ostler.core.errors import Unauthenticated, Unreachable
 from ostler.db.engine import Database
 from ostler.db.schema import agent_certificate, boot_request, join_token
 from ostler.nodes import service as nodes
 from ostler.nodes import store as node_store
 from ostler.nodes.model import Capability, Slot, State
 from ostler.provisioning import service
+from ostler.provisioning.certified import CertifiedNodes
 from tests.flow.provisioning.site import PERSON, SETTINGS, Machine, Site, certificate_request
 
 
@@ -347,22 +348,86 @@ def test_a_joining_node_cannot_take_anothers_serial_number(site: Site) -> None:
 # Renewal --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_valid_certificate_is_renewed_and_a_revoked_one_is_not(site: Site) -> None:
+def renew(site: Site, fingerprint: str | None, status: int = 200) -> str:
+    """The fingerprint of the new certificate, or the refusal."""
+    site.peer = fingerprint
+    answer = site.agents.post("/v1/agent/renew", content=certificate_request())
+    assert answer.status_code == status, answer.text
+    if status != 200:
+        return str(answer.json()["detail"])
+    assert answer.json()["node_id"] == site.node().id
+    return x509.load_pem_x509_certificate(answer.json()["certificate_pem"].encode()).fingerprint(hashes.SHA256()).hex()
+
+
+@pytest.fixture
+def certified(site: Site) -> str:
+    """The fingerprint of a joined node's certificate."""
+    machine = Machine(site)
+    machine.power_on()
+    pem = machine.join().body["certificate_pem"]
+    return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex()
+
+
+def test_a_valid_certificate_is_renewed_and_a_revoked_one_is_not(site: Site, certified: str) -> None:
+    renew(site, None, 401)
+    renew(site, "00" * 32, 401)
+    site.clock.advance(61)
+    second = renew(site, certified)
+    assert count(site, agent_certificate) == 2
+    (entry,) = site.audited("node.certificate_renewed")
+    assert entry["subject"] == site.node().id
     machine = Machine(site)
     machine.power_on()
     machine.join()
-    (row,) = site.db.read(lambda tx: tx.all(sa.select(agent_certificate)))
-    assert site.agents.post("/v1/agent/renew", content=certificate_request()).status_code == 401
-    site.peer = "00" * 32
-    assert site.agents.post("/v1/agent/renew", content=certificate_request()).status_code == 401
-    site.peer = row["fingerprint"]
-    answer = site.agents.post("/v1/agent/renew", content=certificate_request())
-    assert answer.status_code == 200
-    assert answer.json()["node_id"] == site.node().id
+    for fingerprint in (certified, second):
+        assert "no longer, valid" in renew(site, fingerprint, 401), "joined anew: revoked"
+
+
+def test_whose_answer_was_lost_renews_again_by_the_old_certificate(site: Site, certified: str) -> None:
+    nodes_of = CertifiedNodes(site.db)
+    made = set()
+    for _ in range(3):
+        site.clock.advance(61)
+        made.add(renew(site, certified))
+    assert len(made) == 3
+    for fingerprint in (certified, *made):
+        assert nodes_of.node_of(fingerprint) == site.node().id
+    site.clock.advance(SETTINGS.certificate_days * 86_400 - 182)
+    with pytest.raises(Unauthenticated, match="has expired"):
+        nodes_of.node_of(certified)
+    renew(site, certified, 401)
+    last = renew(site, made.pop())
+    assert count(site, agent_certificate) < 5, "those that ended are not kept for ever"
+    assert nodes_of.node_of(last) == site.node().id
+
+
+def test_a_node_gets_one_certificate_a_minute(site: Site, certified: str) -> None:
+    assert "less than 60 s ago" in renew(site, certified, 503)
+    site.clock.advance(61)
+    second = renew(site, certified)
+    for fingerprint in (certified, second):
+        renew(site, fingerprint, 503)
     assert count(site, agent_certificate) == 2
-    machine.power_on()
-    machine.join()
-    assert site.agents.post("/v1/agent/renew", content=certificate_request()).status_code == 401, "joined anew: revoked"
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_node_in_any_state_but_retired_renews(site: Site, certified: str, state: State) -> None:
+    site.clock.advance(61)
+    node_id = site.node().id
+    site.db.write(lambda tx: node_store.update(tx, node_id, {"state": state.value}))
+    if state is State.RETIRED:
+        assert "is retired" in renew(site, certified, 403)
+    else:
+        renew(site, certified)
+    assert site.node().state is state
+
+
+@pytest.mark.parametrize("body", [b"", b"nonsense", b"\xff\xfe", b"x" * 100_000])
+def test_what_is_no_request_to_renew(site: Site, certified: str, body: bytes) -> None:
+    site.clock.advance(61)
+    site.peer = certified
+    assert site.agents.post("/v1/agent/renew", content=body).status_code == 422
+    assert count(site, agent_certificate) == 1
 
 
 def test_the_authority_is_there_for_a_seed_that_has_only_its_hash(site: Site) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ostler.agent.join import read_seed
 from ostler.cli import main
 from ostler.core.clock import ManualClock
 from ostler.db.engine import Database
@@ -68,6 +69,25 @@ def test_identity(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["provision", "identity", "node-020000000001", "--serial", "SN-77", "--reason", "label"]) == 0
     assert "serial number SN-77" in capsys.readouterr().out
     assert site.holds() == {}
+
+
+def test_a_seed_is_what_the_agent_reads(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    machine = Machine(site)
+    machine.power_on()
+    capsys.readouterr()
+    assert main(["provision", "seed", "gpu-0001", "--reason", "it runs already"]) == 0
+    file = tmp_path / "seed.json"
+    file.write_text(capsys.readouterr().out)
+    seed = read_seed(str(file))
+    assert seed.mac == machine.mac
+    machine.seed = {"token": seed.token, "nonce": seed.nonce}
+    assert machine.join().status_code == 200
+    capsys.readouterr()
+    assert main(["provision", "seed", "nobody"]) == 2
+    assert main(["provision", "seed", "gpu-0001", "--mac", "02:00:00:00:00:99"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "is no MAC of gpu-0001" in told.err
 
 
 @pytest.mark.parametrize(

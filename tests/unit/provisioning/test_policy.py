@@ -80,8 +80,9 @@ REQUEST = JoinRequest("secret", "n1", "02:00:00:00:00:01", "SN1", "", "csr", "1.
         (replace(REQUEST, serial=" SN1 "), TOKEN),
         (REQUEST, replace(TOKEN, serial="")),
         (replace(REQUEST, serial="Default string"), replace(TOKEN, serial="", node_serial=None)),
+        (REQUEST, replace(TOKEN, mac="")),
     ],
-    ids=["all-agree", "padded", "ipxe-saw-no-serial", "no-serial-anywhere"],
+    ids=["all-agree", "padded", "ipxe-saw-no-serial", "no-serial-anywhere", "no-mac-in-the-books"],
 )
 def test_believed(request_: JoinRequest, token: IssuedToken) -> None:
     assert judge_join(request_, token, real=99.9) is None
@@ -97,6 +98,8 @@ def test_believed(request_: JoinRequest, token: IssuedToken) -> None:
         (replace(REQUEST, serial="SN2"), TOKEN, JoinFault.SERIAL),
         (replace(REQUEST, serial=""), TOKEN, JoinFault.SERIAL),
         (replace(REQUEST, serial="SN2"), replace(TOKEN, serial=""), JoinFault.SERIAL),
+        (replace(REQUEST, serial=""), replace(TOKEN, mac=""), JoinFault.SERIAL),
+        (replace(REQUEST, nonce="n2"), replace(TOKEN, mac=""), JoinFault.NONCE),
         (REQUEST, replace(TOKEN, retired=True), JoinFault.RETIRED),
         (REQUEST, replace(TOKEN, used_at=50.0), JoinFault.USED),
         (REQUEST, replace(TOKEN, expires_at=10.0), JoinFault.EXPIRED),
