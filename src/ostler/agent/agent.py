@@ -292,6 +292,7 @@ class Agent:
         self.counters.reports += 1
         self._backoff, self._due.not_before = 0.0, 0.0
         self._well("server", now)
+        self._well("identity", now)
         if current:
             self._orders.told(report.results)
             self._due.heartbeat = now + self._beat_every() * self._rng.uniform(0.9, 1.1)
@@ -346,7 +347,9 @@ class Agent:
     def _failed(self, error: Exception, delay: float) -> None:
         self.counters.failures += 1
         self._due.not_before = self._ticks() + delay
-        self._complain("server", f"{error}; trying again, {self._buffer.pending()} signals wait")
+        # Told apart, so that an absent server that comes back and refuses this node is not passed over in silence.
+        what = "identity" if isinstance(error, Unauthenticated | Forbidden) else "server"
+        self._complain(what, f"{error}; trying again, {self._buffer.pending()} signals wait")
 
     def _grow(self, least: float) -> float:
         """The next delay: doubling between the bounds, never below what the server asked for by more than jitter."""

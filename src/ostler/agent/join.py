@@ -3,28 +3,31 @@
 1. The seed (wire/boot.py) comes from a file or from the boot server over plain HTTP.
 2. The CA's certificate, from the seed or from the server itself, must have the SHA-256 that the seed (or `--ca-sha256`,
    from a place that is trusted more, such as the kernel command line) names. Only then is it trusted for anything.
-3. A key (EC P-256) is made here, and never leaves. It is kept if the join has to be repeated.
+3. A key (EC P-256) is made here, and never leaves.
 4. The single-use token, the nonce and what the machine is (MAC, serial, UUID) go to the server over TLS, pinned to the
-   CA. The certificate that comes back is stored beside the key; from then on no seed is needed.
+   CA. The certificate that comes back is stored together with the key; from then on no seed is needed.
+
+An identity is one file, replaced as a whole: whenever the agent is killed, key, certificate and CA belong together.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
-import json
 import os
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ostler import __version__
-from ostler.agent.transport import HttpsTransport, pinned_context
+from ostler.agent import keys
+from ostler.agent.keys import KeyRequest
+from ostler.agent.transport import HttpsTransport, identity_context, pinned_context
 from ostler.core.errors import BadInput, NotFound, Unreachable
-from ostler.wire.agent import ANSWER_LIMIT, AgentSettings, Inventory, JoinAnswer, JoinRequest
+from ostler.wire.agent import ANSWER_LIMIT, AgentSettings, Inventory, JoinAnswer, JoinRequest, Pem
 from ostler.wire.boot import SHA256_HEX, Seed
 from ostler.wire.decode import decode, encode
 
@@ -36,20 +39,26 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this node is, and where that is kept. Stored as `identity.json`."""
+    """Who this node is, to whom, and how it proves that. Stored as `identity.json`, readable by its owner alone."""
 
     server: str
     node_id: str
     node_name: str
+    key_pem: Pem = field(repr=False)
+    certificate_pem: Pem = field(repr=False)
+    ca_pem: Pem = field(repr=False)
+    token_sha256: str = ""
+    """SHA-256 of the join token that was spent on it, lower-case hex: a seed with this token joins no more."""
+
+    def context(self) -> ssl.SSLContext:
+        """Mutual TLS as this node. Raises BadInput when key and certificate do not work together."""
+        return identity_context(self.ca_pem, self.certificate_pem, self.key_pem)
 
 
 class IdentityStore:
-    """The files of an identity in the agent's state folder; the key is readable by its owner alone."""
+    """The files in the agent's state folder that say who this node is."""
 
     def __init__(self, folder: Path) -> None:
-        self.key = folder / "key.pem"
-        self.certificate = folder / "certificate.pem"
-        self.ca = folder / "ca.pem"
         self._identity = folder / "identity.json"
         self._settings = folder / "settings.json"
 
@@ -62,6 +71,10 @@ class IdentityStore:
         except BadInput as error:
             raise BadInput(f"{error}; remove it and join again", where=str(self._identity)) from None
 
+    def save(self, identity: Identity) -> None:
+        """All of it at once, or nothing. Raises OSError."""
+        write_private(self._identity, encode(identity))
+
     def load_settings(self) -> AgentSettings:
         """What the server last said; the defaults where it never did."""
         try:
@@ -73,13 +86,6 @@ class IdentityStore:
         """Kept so that a restarted agent behaves before the server has answered. Raises OSError."""
         write_private(self._settings, encode(settings))
 
-    def save(self, identity: Identity, answer: JoinAnswer) -> None:
-        """Stores a join; `identity.json` comes last, so its presence means that the rest is there. Raises OSError."""
-        write_private(self.certificate, answer.certificate_pem.encode())
-        write_private(self.ca, answer.ca_pem.encode())
-        self.save_settings(answer.settings)
-        write_private(self._identity, json.dumps(asdict(identity)).encode())
-
 
 def write_private(path: Path, data: bytes) -> None:
     """Replaces a file atomically, durable, for its owner's eyes only. Raises OSError."""
@@ -90,6 +96,11 @@ def write_private(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)  # or a power cut brings the former file back
+    finally:
+        os.close(folder)
 
 
 def read_seed(source: str) -> Seed:
@@ -157,24 +168,27 @@ def join(
     real: Callable[[], float],
     server: str | None = None,
     ca_sha256: str | None = None,
+    make: Callable[[], KeyRequest] = keys.make,
 ) -> Identity:
     """Joins once and stores the identity.
 
-    `server` and `ca_sha256` win over the seed's. Raises BadInput, Unauthenticated (the token was used, has expired, or
-    belongs to another machine), Temporary (try again with the same seed), OSError (the state folder).
+    `server` and `ca_sha256` win over the seed's; `make` makes the key. Raises BadInput, Unauthenticated or Conflict
+    (the token was used, has expired, or is for another machine), Temporary (try again with the same seed), OSError (the
+    state folder).
     """
     if ca_sha256 is not None and re.fullmatch(SHA256_HEX, ca_sha256) is None:
         raise BadInput("expected 64 lower-case hexadecimal digits", where="--ca-sha256")
     address = server or seed.server
     pem = seed.ca_pem if seed.ca_pem is not None else _offered_ca(address, real)
     ca_pem = trusted_ca(pem, ca_sha256 or seed.ca_sha256)
+    made = make()
     request = JoinRequest(
         token=seed.token,
         nonce=seed.nonce,
         mac=_own_mac(seed, inventory),
         serial=inventory.system.serial,
         uuid=inventory.system.uuid,
-        csr_pem=_signing_request(store.key),
+        csr_pem=made.csr_pem,
         agent_version=__version__,
     )
     transport = HttpsTransport(address, pinned_context(ca_pem), real=real)
@@ -186,9 +200,24 @@ def join(
         answer = decode(JoinAnswer, raw, limit=ANSWER_LIMIT)
     except BadInput as error:
         raise Unreachable(f"the answer to the join cannot be understood ({error})", where=address) from None
-    identity = Identity(address, answer.node_id, answer.node_name)
-    store.save(identity, answer)
+    identity = Identity(
+        address,
+        answer.node_id,
+        answer.node_name,
+        made.key_pem,
+        answer.certificate_pem,
+        trusted_ca(answer.ca_pem, ca_sha256 or seed.ca_sha256),
+        token_sha256(seed),
+    )
+    identity.context()
+    store.save(identity)
+    store.save_settings(answer.settings)
     return identity
+
+
+def token_sha256(seed: Seed) -> str:
+    """What an identity remembers of the token that made it."""
+    return hashlib.sha256(seed.token.encode()).hexdigest()
 
 
 def _own_mac(seed: Seed, inventory: Inventory) -> str:
@@ -212,23 +241,3 @@ def _offered_ca(server: str, real: Callable[[], float]) -> str:
         return transport.get(CA_PATH).decode("ascii", "replace")
     finally:
         transport.close()
-
-
-def _signing_request(key_file: Path) -> str:
-    """A PKCS#10 request for the stored key, which is made if there is none. The server gives the name."""
-    from cryptography import x509  # 10 MB that a joined agent never loads
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key: ec.EllipticCurvePrivateKey | None = None
-    try:
-        stored = serialization.load_pem_private_key(key_file.read_bytes(), password=None)
-        key = stored if isinstance(stored, ec.EllipticCurvePrivateKey) else None
-    except (FileNotFoundError, ValueError):
-        key = None
-    if key is None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        form = serialization.PrivateFormat.PKCS8
-        write_private(key_file, key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-    return request.public_bytes(serialization.Encoding.PEM).decode("ascii")

@@ -20,18 +20,21 @@ from types import FrameType
 from ostler.agent.agent import BACKOFF_S, Agent
 from ostler.agent.inventory import RealNode
 from ostler.agent.join import Identity, IdentityStore, join, read_seed
+from ostler.agent.keys import make_apart
 from ostler.agent.orders import FileOrderBook, Orders
+from ostler.agent.renewal import RenewingTransport
 from ostler.agent.sources.file import FileSource
 from ostler.agent.sources.journal import JournalSource
 from ostler.agent.sources.kmsg import KmsgSource
 from ostler.agent.sources.port import Source
 from ostler.agent.spool import SpoolBuffer
-from ostler.agent.transport import HttpsTransport, address, identity_context
+from ostler.agent.transport import address
 from ostler.agent.verbs import real_verbs
 from ostler.core.clock import Clock, SystemClock
 from ostler.core.errors import BadInput, Conflict, Temporary, Unavailable
 from ostler.faults import Detector
 from ostler.wire.agent import AgentSettings
+from ostler.wire.boot import Seed
 
 _log = logging.getLogger("ostler.agent")
 
@@ -74,9 +77,7 @@ def run(options: Options) -> None:
         identity = _identity(options, store, node, clock, stop)
         if identity is None:
             return
-        server = options.server or identity.server
         try:
-            ca_pem = store.ca.read_text()
             buffer = SpoolBuffer(options.state / "spool", boot_id)
             book = FileOrderBook(options.state / "orders.json")
         except OSError as error:
@@ -84,7 +85,7 @@ def run(options: Options) -> None:
         agent = Agent(
             sources=_sources(options, clock, boot_id),
             buffer=buffer,
-            transport=HttpsTransport(server, identity_context(ca_pem, store.certificate, store.key), real=clock.real),
+            transport=_transport(options, identity, store, node, clock),
             clock=clock,
             node=node,
             detector=Detector(node.driver() or None, options.trust_user_lines),
@@ -92,6 +93,7 @@ def run(options: Options) -> None:
             settings=store.load_settings(),
             on_settings=lambda settings: _keep_settings(store, settings),
         )
+        server = options.server or identity.server
         _log.info("agent of %s (%s), reporting to %s, boot %s", identity.node_name, identity.node_id, server, boot_id)
         try:
             while not stop.wait(agent.descriptors(), agent.poll()):
@@ -178,9 +180,7 @@ def _identity(options: Options, store: IdentityStore, node: RealNode, clock: Clo
     delay, complained = BACKOFF_S[0], False
     while True:
         try:
-            seed = read_seed(options.seed)
-            inventory = node.inventory()
-            return join(seed, store, inventory, real=clock.real, server=options.server, ca_sha256=options.ca_sha256)
+            return _join(read_seed(options.seed), options, store, node, clock)
         except Temporary as error:
             if not complained:
                 _log.warning("%s; trying again", error)
@@ -190,6 +190,32 @@ def _identity(options: Options, store: IdentityStore, node: RealNode, clock: Clo
         if stop.wait((), delay * random.uniform(0.5, 1.0)):  # noqa: S311  jitter is no secret
             return None
         delay = min(delay * 2, BACKOFF_S[1])
+
+
+def _join(seed: Seed, options: Options, store: IdentityStore, node: RealNode, clock: Clock) -> Identity:
+    return join(
+        seed,
+        store,
+        node.inventory(),
+        real=clock.real,
+        server=options.server,
+        ca_sha256=options.ca_sha256,
+        make=make_apart,
+    )
+
+
+def _transport(
+    options: Options, identity: Identity, store: IdentityStore, node: RealNode, clock: Clock
+) -> RenewingTransport:
+    source = options.seed
+    return RenewingTransport(
+        identity,
+        store,
+        real=clock.real,
+        server=options.server,
+        read_seed=None if source is None else lambda: read_seed(source),
+        join=lambda seed: _join(seed, options, store, node, clock),
+    )
 
 
 def _sources(options: Options, clock: Clock, boot_id: str) -> list[Source]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -29,6 +29,13 @@ REPORT_PATH = "/v1/agent/report"
 
 _NOT_YET_VALID, _EXPIRED = 9, 10
 """X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL."""
+_OURS_REFUSED: Mapping[str, str] = {
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it has expired by the server's clock",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "it was revoked",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it is no good there, or not valid yet by the server's clock",
+    "TLSV1_ALERT_UNKNOWN_CA": "it comes from another authority than the server's",
+}
+"""Alerts of TLS (RFC 8446, section 6.2) by OpenSSL's names: the server has looked at our certificate and says no."""
 
 _log = logging.getLogger("ostler.agent")
 
@@ -57,7 +64,7 @@ class HttpsTransport:
         timeout: float = TIMEOUT_S,
     ) -> None:
         """`server`: `https://host:port`. `real`: wall time, compared with the server's Date."""
-        self._server = server
+        self.server = server
         self._host, self._port = address(server)
         self._context = context
         self._real = real
@@ -70,17 +77,17 @@ class HttpsTransport:
         try:
             return decode(ReportAnswer, answer, limit=ANSWER_LIMIT)
         except BadInput as error:
-            raise Unreachable(f"an answer that cannot be understood ({error})", where=self._server) from None
+            raise Unreachable(f"an answer that cannot be understood ({error})", where=self.server) from None
 
-    def post(self, path: str, body: bytes) -> bytes:
+    def post(self, path: str, body: bytes, kind: str = "application/json") -> bytes:
         """The body of a 200 answer. A connection that the server had closed meanwhile is opened once more."""
         kept = self._connection is not None
         try:
-            return self._exchange("POST", path, body)
+            return self._exchange("POST", path, body, kind)
         except Unreachable:
             if not kept:
                 raise
-        return self._exchange("POST", path, body)
+        return self._exchange("POST", path, body, kind)
 
     def get(self, path: str) -> bytes:
         """The body of a 200 answer."""
@@ -91,7 +98,7 @@ class HttpsTransport:
         if connection is not None:
             connection.close()
 
-    def _exchange(self, method: str, path: str, body: bytes) -> bytes:
+    def _exchange(self, method: str, path: str, body: bytes, kind: str = "application/json") -> bytes:
         connection = self._connection
         if connection is None:
             connection = http.client.HTTPSConnection(
@@ -101,19 +108,30 @@ class HttpsTransport:
         try:
             if connection.sock is None:
                 connection.connect()  # sets TCP_NODELAY
-            connection.request(method, path, body=body or None, headers={"Content-Type": "application/json"})
+            try:
+                connection.request(method, path, body=body or None, headers={"Content-Type": kind})
+            except OSError:
+                # Who ends a handshake says why and hangs up at once: its words are there although ours did not get out.
+                connection.sock.recv(1)
+                raise
             response = connection.getresponse()
             answer = response.read(ANSWER_LIMIT + 1)
         except ssl.SSLCertVerificationError as error:
             self.close()
-            raise Unreachable(self._distrust(error), where=self._server, delay=30.0) from None
+            raise Unreachable(self._distrust(error), where=self.server, delay=30.0) from None
+        except ssl.SSLError as error:
+            self.close()
+            if (why := _OURS_REFUSED.get(error.reason or "")) is not None:
+                said = f"the server does not take this node's certificate: {why}"
+                raise Unauthenticated(said, where=self.server) from None
+            raise Unreachable(f"the server does not answer ({error})", where=self.server) from None
         except (OSError, http.client.HTTPException) as error:
             self.close()
             what = str(error) or type(error).__name__
-            raise Unreachable(f"the server does not answer ({what})", where=self._server) from None
+            raise Unreachable(f"the server does not answer ({what})", where=self.server) from None
         if len(answer) > ANSWER_LIMIT:
             self.close()
-            raise Unreachable(f"an answer of more than {ANSWER_LIMIT} bytes", where=self._server, delay=60.0)
+            raise Unreachable(f"an answer of more than {ANSWER_LIMIT} bytes", where=self.server, delay=60.0)
         if response.will_close:
             self.close()
         if response.status != 200:
@@ -131,7 +149,7 @@ class HttpsTransport:
     def _refusal(self, response: http.client.HTTPResponse, answer: bytes) -> OstlerError:
         """What a status other than 200 means for the agent (errors are RFC 9457 documents with a `detail`)."""
         said = _detail(answer) or response.reason or "no reason given"
-        status, where = response.status, self._server
+        status, where = response.status, self.server
         if status == 401:
             return Unauthenticated(f"the server does not take these credentials: {said}", where=where)
         if status == 403:
@@ -182,14 +200,20 @@ def pinned_context(ca_pem: str) -> ssl.SSLContext:
     return context
 
 
-def identity_context(ca_pem: str, certificate: Path, key: Path) -> ssl.SSLContext:
+def identity_context(ca_pem: str, certificate_pem: str, key_pem: str) -> ssl.SSLContext:
     """`pinned_context` that also shows this node's certificate. Raises BadInput."""
     context = pinned_context(ca_pem)
     try:
-        context.load_cert_chain(certificate, key)
+        descriptor = os.memfd_create("identity")  # OpenSSL wants a file; this one is on no disk
+        try:
+            with os.fdopen(descriptor, "wb", closefd=False) as file:
+                file.write(f"{key_pem}\n{certificate_pem}\n".encode())
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
     except (ssl.SSLError, OSError) as error:
         raise BadInput(
-            f"{certificate} and {key} do not work together ({error}); join again", where="identity"
+            f"this node's certificate and key do not work together ({error}); join again", where="identity"
         ) from None
     return context
 

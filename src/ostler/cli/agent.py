@@ -17,7 +17,10 @@ def agent_command(
         str | None, typer.Option(help="https://HOST:PORT of the agents' listener; wins over the seed.")
     ] = None,
     seed: Annotated[
-        str | None, typer.Option(help="File or http:// URL of the seed; needed until the node has joined.")
+        str | None,
+        typer.Option(
+            help="File or http:// URL of the seed; needed to join, and to join again if the certificate has ended."
+        ),
     ] = None,
     ca_sha256: Annotated[
         str | None, typer.Option(help="SHA-256 of the CA certificate (DER, hex); wins over the seed.")

@@ -66,6 +66,20 @@ def identity(
 
 
 @provision_app.command()
+def seed(
+    node: Annotated[str, typer.Argument(help="Name, id, serial number or MAC.", show_default=False)],
+    mac: Annotated[str | None, typer.Option(help="Which of its MACs to bind the seed to; left out: the first.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")] = "",
+) -> None:
+    """Print a seed for a machine that runs already: 'ostler provision seed gpu-1 > seed.json'.
+
+    It joins once, soon, and only that machine; the node keeps its state. It is a secret and is not shown again.
+    """
+    wish: dict[str, Any] = {"reason": reason} if mac is None else {"reason": reason, "mac": mac}
+    output.print_json(Client.from_environment().post(f"/v1/nodes/{quote(node, safe='')}/seed", wish))
+
+
+@provision_app.command()
 def expect(
     file: Annotated[Path, typer.Argument(help="Inventory: .csv, .json, .toml or .yaml.", show_default=False)],
     reason: Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")] = "",

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
-from ostler.core.errors import Conflict, Unauthenticated
+from ostler.core.errors import BadInput, Conflict, Unauthenticated
 from ostler.db.engine import Database
 from ostler.db.tx import Tx
 from ostler.nodes import store as node_store
@@ -88,10 +88,11 @@ def router(
         try:
             csr_pem = body[:_JOIN_LIMIT].decode("ascii")
         except UnicodeDecodeError:
-            raise Unauthenticated("The body is no PEM certificate request.") from None
+            raise BadInput("The body is no PEM certificate request.") from None
         node_id, certificate = db.write(
             lambda tx: joining.renew(tx, fingerprint, csr_pem, signer=signer, settings=settings)
         )
+        _log.info("certificate.renewed", node=node_id)
         return answer(node_id, certificate.pem)
 
     return api

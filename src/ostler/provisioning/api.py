@@ -4,11 +4,13 @@
 |---|---|---|
 | `GET /v1/nodes/{node}/provision` | operator | exactly what the node would be served now, and why; no token |
 | `POST /v1/nodes/{node}/identity` | operator | a person says who a node is: approved swap, no serial number |
+| `POST /v1/nodes/{node}/seed` | operator | a seed by hand, for a machine that runs already; the answer is a secret |
 | `POST /v1/expected-nodes` | operator | enters nodes before their first power-on, from an inventory |
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
@@ -19,7 +21,7 @@ from ostler.access.model import Principal, Role
 from ostler.core.clock import iso
 from ostler.core.errors import Unavailable
 from ostler.db.engine import Database
-from ostler.provisioning import expected, ipxe, service
+from ostler.provisioning import by_hand, expected, ipxe, service
 from ostler.provisioning.cloud_init import REDACTED
 from ostler.provisioning.model import BootAsk, ProvisioningSettings, Served, Trust
 
@@ -32,6 +34,11 @@ class IdentityIn(_Body):
     serial: str | None = Field(default=None, max_length=64, description="empty: none; left out: as it is")
     macs: list[str] | None = Field(default=None, max_length=64, description="all of them; left out: as they are")
     reason: str = Field(min_length=1, max_length=500)
+
+
+class SeedIn(_Body):
+    mac: str | None = Field(default=None, max_length=64, description="which of the node's MACs; left out: its first")
+    reason: str = Field(default="", max_length=500)
 
 
 class ExpectedIn(_Body):
@@ -99,6 +106,17 @@ def router(db: Database, authorize: Authorize, settings: ProvisioningSettings, t
             "macs": list(settled.macs),
             "state": settled.state.value,
         }
+
+    @api.post("/v1/nodes/{node}/seed", status_code=201, summary="A single-use seed for a machine that runs already")
+    def seed(node: str, body: SeedIn, request: Request, who: Principal = operator) -> dict[str, Any]:
+        """What `ostler agent --seed FILE` reads (`wire.boot.Seed`): a secret, given once, valid for `join_token_s`."""
+        if trust is None:
+            raise Unavailable("This server issues no seeds: it was started without its certificate authority.")
+        actor = who.actor(request_id(request))
+        issued = db.write(
+            lambda tx: by_hand.issue(tx, node, settings, trust, mac=body.mac, actor=actor, reason=body.reason)
+        )
+        return asdict(issued)
 
     @api.post("/v1/expected-nodes", status_code=201, summary="Enter nodes before their first power-on")
     def expect(body: ExpectedIn, request: Request, who: Principal = operator) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ostler.audit import service as audit
 from ostler.core.actor import Actor
-from ostler.core.errors import Unauthenticated
+from ostler.core.errors import Forbidden, Unauthenticated, Unavailable
 from ostler.db.tx import Tx
 from ostler.nodes import service as nodes
 from ostler.nodes import store as node_store
@@ -20,6 +20,11 @@ from ostler.provisioning.identity import clean_serial, clean_uuid
 from ostler.provisioning.model import Joined, JoinFault, JoinRefused, ProvisioningSettings
 from ostler.provisioning.service import IDENTITY
 from ostler.wire.agent import JoinRequest
+
+_ETHERNET = len("00:00:00:00:00:00")
+"""Characters of an Ethernet address; InfiniBand's are longer, and none of the books'."""
+RENEWAL_GAP_S = 60.0
+"""Real seconds between two certificates of a node that renews, so that none fills database and audit log."""
 
 
 class Certificate(Protocol):
@@ -94,21 +99,31 @@ def join(
 def renew(
     tx: Tx, fingerprint: str, csr_pem: str, *, signer: Signer, settings: ProvisioningSettings
 ) -> tuple[str, Certificate]:
-    """A new certificate for whoever shows a valid one; the old one runs out by itself. Returns the node's id, too."""
+    """A new certificate for whoever shows a valid one; returns the node's id, too. The node's state does not matter,
+    unless it is retired.
+
+    The old one stays valid to its end, and is not revoked: were the answer lost, it would be all that the node has.
+    Raises `Unauthenticated`, `Forbidden` (retired), `Unavailable` (a node gets one certificate a minute), `BadInput`.
+    """
     row = store.certificate(tx, fingerprint)
     if row is None or row["revoked_at"] is not None or row["expires_at"] <= tx.real:
         raise Unauthenticated("This certificate is not, or no longer, valid here; boot the node again to join anew.")
-    certificate = signer.sign_agent(csr_pem, row["node_id"], settings.certificate_days)
-    _keep(tx, row["node_id"], certificate)
-    actor = Actor(f"node:{row['node_id']}")
+    node = node_store.get(tx, row["node_id"])
+    if node.state is State.RETIRED:
+        raise Forbidden(f"{node.name} is retired; its certificate is not renewed.")
+    wait = store.latest_certificate(tx, node.id) + RENEWAL_GAP_S - tx.real
+    if wait > 0:
+        raise Unavailable(f"{node.name} got a certificate less than {RENEWAL_GAP_S:.0f} s ago.", delay=wait)
+    certificate = signer.sign_agent(csr_pem, node.id, settings.certificate_days)
+    _keep(tx, node.id, certificate)
     audit.record(
         tx,
-        actor,
+        Actor(f"node:{node.id}"),
         "node.certificate_renewed",
-        row["node_id"],
+        node.id,
         detail={"certificate": certificate.fingerprint, "before": fingerprint},
     )
-    return row["node_id"], certificate
+    return node.id, certificate
 
 
 @dataclass(frozen=True)
@@ -135,21 +150,28 @@ def _token(tx: Tx, request: JoinRequest) -> _Token | None:
 
 
 def _learn(tx: Tx, node: Node, request: JoinRequest) -> dict[str, str] | JoinRefused:
-    """Identity that the books did not have: proven as far as anything is on day 0, by token, MAC and nonce."""
+    """Identity that the books did not have: proven as far as anything is on day 0, by token and nonce, and by MAC or
+    serial number."""
     learnt: dict[str, str] = {}
     serial = clean_serial(request.serial)
     if node.serial is None and serial:
         if (other := node_store.by_serial(tx, serial)) is not None:
-            message = f"{node.name} joins with serial number {serial}, which is that of {other.name}"
-            for node_id in (node.id, other.id):
-                nodes.raise_condition(tx, node_id, Condition.HELD_FOR_PERSON, reason=IDENTITY, message=message)
-            return JoinRefused(JoinFault.IDENTITY, f"{message}; a person must settle it.", node.id)
+            return _disputed(tx, node, other, f"serial number {serial}")
         learnt["serial"] = serial
     if uuid := clean_uuid(request.uuid):
         learnt["uuid"] = uuid
-    if request.mac not in node.macs:
+    if len(request.mac) == _ETHERNET and request.mac not in node.macs:
+        for other in node_store.by_mac(tx, (request.mac,)):
+            return _disputed(tx, node, other, f"MAC {request.mac}")
         node_store.add_macs(tx, node.id, (request.mac,))
     return learnt
+
+
+def _disputed(tx: Tx, node: Node, other: Node, what: str) -> JoinRefused:
+    message = f"{node.name} joins with {what}, which is that of {other.name}"
+    for node_id in (node.id, other.id):
+        nodes.raise_condition(tx, node_id, Condition.HELD_FOR_PERSON, reason=IDENTITY, message=message)
+    return JoinRefused(JoinFault.IDENTITY, f"{message}; a person must settle it.", node.id)
 
 
 def _keep(tx: Tx, node_id: str, certificate: Certificate) -> None:

@@ -23,6 +23,9 @@ def decide_boot(node: Node, pool: Pool) -> BootDecision:
     return BootDecision(Boot.IMAGE, f"the pool {pool.name} grants {Capability.PROVISION}")
 
 
+_FRESH = "Boot the node again, or give it a fresh seed."
+
+
 @dataclass(frozen=True)
 class IssuedToken:
     """A join token as the books have it. Times are real time."""
@@ -32,6 +35,7 @@ class IssuedToken:
     node_serial: str | None
     retired: bool
     mac: str
+    """Empty in a seed by hand for a node whose books have no MAC: then its serial number must be right."""
     serial: str
     nonce: str
     expires_at: float
@@ -52,7 +56,7 @@ def judge_join(request: JoinRequest, token: IssuedToken | None, real: float) -> 
 
     if request.nonce != token.nonce:
         return no(JoinFault.NONCE, "The nonce is not the one of the boot request that this join token belongs to.")
-    if request.mac != token.mac:
+    if token.mac and request.mac != token.mac:
         return no(JoinFault.MAC, f"This join token is for the machine with another MAC than {request.mac or 'none'}.")
     said = clean_serial(request.serial)
     expected = token.serial or token.node_serial or ""
@@ -65,11 +69,11 @@ def judge_join(request: JoinRequest, token: IssuedToken | None, real: float) -> 
     if token.used_at is not None:
         return no(
             JoinFault.USED,
-            f"This join token of {token.node_name} was used already; a token joins once. Boot the node again.",
+            f"This join token of {token.node_name} was used already; a token joins once. {_FRESH}",
         )
     if real >= token.expires_at:
         return no(
             JoinFault.EXPIRED,
-            f"This join token of {token.node_name} expired {real - token.expires_at:.0f} s ago; boot the node again.",
+            f"This join token of {token.node_name} expired {real - token.expires_at:.0f} s ago. {_FRESH}",
         )
     return None

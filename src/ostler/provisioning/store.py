@@ -113,7 +113,19 @@ def use_token(tx: Tx, token_id: str) -> bool:
 
 
 def insert_certificate(tx: Tx, values: Mapping[str, Any]) -> None:
+    """Note a certificate and drop this node's that ended before: TLS refuses those by itself."""
+    tx.execute(
+        agent_certificate.delete().where(
+            agent_certificate.c.node_id == values["node_id"], agent_certificate.c.expires_at < values["issued_at"]
+        )
+    )
     tx.execute(agent_certificate.insert().values(**values))
+
+
+def latest_certificate(tx: Tx, node_id: str) -> float:
+    """When this node last got one, real time; 0: never."""
+    issued = sa.select(sa.func.max(agent_certificate.c.issued_at)).where(agent_certificate.c.node_id == node_id)
+    return float(tx.scalar(issued) or 0.0)
 
 
 def revoke_certificates(tx: Tx, node_id: str) -> int:

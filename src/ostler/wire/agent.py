@@ -2,6 +2,7 @@
 
 POST /v1/agent/join    JoinRequest -> JoinAnswer   over TLS, the single-use token is the credential
 POST /v1/agent/report  Report -> ReportAnswer      over mutual TLS, the client certificate is the identity
+POST /v1/agent/renew   PKCS#10, PEM -> JoinAnswer  likewise: a new certificate for a new key
 
 Order is (boot id, sequence), never a node's clock: within one boot, sequences start at 1 and every one of them arrives
 as a signal or is declared lost in a gap. `docs/wire.md` tells the protocol; times are UTC seconds of the node's

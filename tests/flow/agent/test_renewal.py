@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import random
+import select
 import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -229,6 +232,20 @@ def test_an_identity_that_ended_says_what_to_do(node: Joined, away: bool, notice
         assert "boot this node again, or give it a fresh seed (ostler provision seed gpu-1) with --seed" in str(error)
         assert "\n" not in str(error)
     assert len(node.collector.memory.joined) == before, "a spent token is not sent again"
+
+
+def test_a_server_that_hangs_up_first_is_heard_out(node: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    expire(node, noticed=False)
+    send = http.client.HTTPSConnection.request
+
+    def late(connection: http.client.HTTPSConnection, *arguments: Any, **named: Any) -> None:
+        gone = select.poll()
+        gone.register(connection.sock, select.POLLRDHUP)
+        gone.poll()
+        send(connection, *arguments, **named)
+
+    monkeypatch.setattr(http.client.HTTPSConnection, "request", late)
+    assert "has expired by the server's clock" in str(node.report())
 
 
 @pytest.mark.parametrize("noticed", [True, False])
