@@ -77,7 +77,7 @@ class TwinNode:
         folder: Path,
         rng: random.Random,
     ) -> None:
-        """`folder`: where this machine's identity lies while it is up (the TLS library wants files)."""
+        """`folder`: where this machine's identity lies while it is up."""
         self.spec = spec
         self.bmc = bmc
         self.phase = Phase.OFF
