@@ -5,8 +5,11 @@ Each function opens one thing from the configuration, or raises one line that sa
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from ostler.adapters.keys.private_files import write_private
 from ostler.config import Config
 from ostler.core.actor import ostler as ostler_actor
 from ostler.core.clock import Clock, ScaledClock, SystemClock
-from ostler.core.errors import BadInput, NotFound
+from ostler.core.errors import BadInput, Conflict, NotFound
 from ostler.db import migrate
 from ostler.db.engine import Database
 from ostler.db.tx import Tx
@@ -45,6 +48,31 @@ def clock(config: Config) -> Clock:
     if simulation.speed <= 0:
         raise BadInput("The speed is above 0; 1 is real time.", where="[simulation] speed")
     return ScaledClock(simulation.speed, simulation.origin or time.time())
+
+
+@contextmanager
+def sole_server(config: Config) -> Iterator[None]:
+    """Keep a second server off the same SQLite file for as long as this one runs. Raises `Conflict`.
+
+    SQLite is for one process; replicas share a PostgreSQL.
+    """
+    url = config.database_url
+    if not url.startswith("sqlite:///"):
+        yield
+        return
+    path = Path(url.removeprefix("sqlite:///") + ".serving")
+    try:
+        file = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"Its lock file cannot be made: {error.strerror}.", where=str(path)) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                "Another ostler serve runs on this SQLite database; stop it, or give both a PostgreSQL.", where=url
+            ) from None
+        yield
 
 
 def database(config: Config, clock: Clock) -> Database:

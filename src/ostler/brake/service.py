@@ -11,8 +11,9 @@ from dataclasses import asdict
 from ostler.audit import service as audit
 from ostler.brake import policy, store
 from ostler.brake.model import Held, Request, Rule
+from ostler.brake.pause_file import ACTOR as FILE_ACTOR
 from ostler.core.actor import Actor
-from ostler.core.errors import BadInput, Conflict, NotFound
+from ostler.core.errors import BadInput, Conflict, NotFound, Refused
 from ostler.core.ids import PermitId, new_id
 from ostler.db.tx import Tx
 from ostler.events import service as events
@@ -136,6 +137,11 @@ def pause(tx: Tx, scope: str, *, actor: Actor, reason: str, until: float | None 
 def resume(tx: Tx, scope: str, *, actor: Actor, reason: str) -> None:
     """Lift the pauses of a scope. Nothing that was held is replayed: each case is judged anew."""
     scope = _scope(tx, scope)
+    for row in store.pauses(tx, [scope]):
+        if row["actor"] == FILE_ACTOR.name:
+            raise Refused(
+                f"{scope} is paused by the pause file ({row['reason']}); remove the file, it speaks for itself."
+            )
     if not store.lift(tx, scope, actor.name):
         raise Conflict(f"{scope} is not paused.")
     audit.record(tx, actor=actor, action="automation.resumed", subject=scope, reason=reason)

@@ -52,6 +52,10 @@ class Client:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise BadInput(f"'{url}' is no address of a server; write http://HOST:PORT.", where="OSTLER_URL")
+        if token and not (token.isascii() and token.isprintable()):
+            raise BadInput(
+                "A token has no spaces, line breaks or special characters; copy it again.", where="OSTLER_TOKEN"
+            )
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=_SECONDS, transport=transport)

@@ -52,7 +52,7 @@ def scan_command(
         _fail("no FILE given, and standard input is a terminal; name a log or pipe one in")
     with ExitStack() as opened:
         streams = [(name, _open(name, opened)) for name in names]
-        found = False
+        found = unread = False
         table = Summary()
         try:
             for name, stream in streams:
@@ -66,6 +66,7 @@ def scan_command(
                     else:
                         table.add(name, hit)
                 table.lines += trouble.lines
+                unread = unread or bool(trouble.archive)
                 for sentence in trouble.sentences():
                     sys.stderr.write(f"ostler scan: {_shown(name)}: warning: {sentence}\n")
             if not json:
@@ -74,7 +75,8 @@ def scan_command(
         except BrokenPipeError:
             # The reader has seen enough (`| head`). Python would complain once more when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise typer.Exit(1 if found else 0)
+    # A packed log was not looked into: "no fault" would be a false all-clear.
+    raise typer.Exit(1 if found else 2 if unread else 0)
 
 
 def _fail(sentence: str) -> NoReturn:

@@ -13,6 +13,10 @@ import structlog
 import typer
 
 from ostler.config import load
+from ostler.core.errors import BadInput
+
+ADMIN_TOKEN_LENGTH = 16
+"""Characters that `OSTLER_ADMIN_TOKEN` must have: short ones are guessed."""
 
 
 def serve_command(
@@ -22,6 +26,7 @@ def serve_command(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
 ) -> None:
     """Run the control plane. With no flags: SQLite in the user's data folder, on 127.0.0.1:8470."""
+    from ostler import ground
     from ostler.app import Server, build
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
@@ -47,4 +52,11 @@ def serve_command(
         where = {name: bound.url for name, bound in server.bound.items()}
         print(json.dumps({"ready": True, **where}), flush=True)
 
-    build(load(config, environment), environment).run(announce)
+    if 0 < len(environment.get("OSTLER_ADMIN_TOKEN", "")) < ADMIN_TOKEN_LENGTH:
+        raise BadInput(
+            f"It is an admin's secret: at least {ADMIN_TOKEN_LENGTH} characters.", where="OSTLER_ADMIN_TOKEN"
+        )
+    loaded = load(config, environment)
+    ground.data_folder(loaded)
+    with ground.sole_server(loaded):
+        build(loaded, environment).run(announce)

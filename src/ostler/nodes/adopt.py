@@ -11,7 +11,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ostler.audit import service as audit
 from ostler.core.actor import Actor
@@ -88,9 +88,11 @@ def adopt(tx: Tx, rows: Sequence[Row], *, actor: Actor, reason: str = "") -> Ado
         if store.by_name(tx, row.name) is not None:
             known.append(row.name)
             continue
-        doubt = _doubt(tx, row, serials)
+        unbelieved, crowded = _doubt(tx, row, serials), _crowded(tx, row)
+        believed = replace(row, serial=None if unbelieved else row.serial, slot=None if crowded else row.slot)
+        doubt = "; ".join(why for why in (unbelieved, crowded) if why)
         try:
-            _enter(tx, row, doubt, actor)
+            _enter(tx, believed, doubt, actor)
         except OstlerError as error:
             error.where = error.where or f"line {row.line}"
             raise
@@ -104,7 +106,7 @@ def adopt(tx: Tx, rows: Sequence[Row], *, actor: Actor, reason: str = "") -> Ado
     return Adoption(tuple(adopted), tuple(known), tuple(held))
 
 
-def _enter(tx: Tx, row: Row, doubt: str | None, actor: Actor) -> None:
+def _enter(tx: Tx, row: Row, doubt: str, actor: Actor) -> None:
     if row.slot is not None and store.get_slot(tx, row.slot.name) is None:
         store.put_slot(tx, row.slot)
     node = service.register(
@@ -114,7 +116,7 @@ def _enter(tx: Tx, row: Row, doubt: str | None, actor: Actor) -> None:
         actor=actor,
         cause="adopt",
         state=State.PRODUCTION,
-        serial=None if doubt else row.serial,
+        serial=row.serial,
         slot=None if row.slot is None else row.slot.name,
         sku=row.sku,
         macs=row.macs,
@@ -166,6 +168,13 @@ def parse_slot(text: str, where: str) -> Slot:
         raise BadInput(f"'{text[:60]}' is no SITE/ROW/RACK/U.", where=where)
     site, row, rack, unit = parts
     return Slot("/".join(parts), site, row, rack, unit, domains={"rack": f"{site}/{row}/{rack}"})
+
+
+def _crowded(tx: Tx, row: Row) -> str | None:
+    """Why a row's slot cannot be believed: somebody stands there."""
+    others = [] if row.slot is None else store.in_slot(tx, row.slot.name)
+    standing = [other.name for other in others if other.state is not State.RETIRED]
+    return f"{standing[0]} stands in slot {row.slot.name} already" if row.slot is not None and standing else None
 
 
 def _doubt(tx: Tx, row: Row, serials: Counter[str | None]) -> str | None:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from ostler.core.errors import BadInput
 from ostler.db.schema import node, slot
+from ostler.nodes.model import State
 
 _TERM = re.compile(r"^\s*(\w+)\s*(!=|=)\s*([\w./:@-]+)\s*$")
 
@@ -35,6 +36,8 @@ def parse(selector: str) -> sa.ColumnElement[bool]:
         name, operator, value = match.groups()
         if name not in FIELDS:
             raise BadInput(f"No field '{name}'; known are {', '.join(FIELDS)}.", where="selector")
+        if name == "state" and value not in set(State):
+            raise BadInput(f"No state '{value}'; known are {', '.join(State)}.", where="selector")
         column = FIELDS[name]
         terms.append(column == value if operator == "=" else column.is_distinct_from(value))
     return sa.and_(sa.true(), *terms)

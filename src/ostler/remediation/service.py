@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from ostler.audit import service as audit
+from ostler.brake import service as brake
 from ostler.core.actor import Actor, ostler
 from ostler.core.errors import Refused
 from ostler.core.ids import PermitId, new_id
@@ -50,6 +51,10 @@ def order(tx: Tx, node_id: str, action: Action, *, timing: Timing, actor: Actor,
         raise Refused(f"{node.name} is in {node.state}; only a node in production is rebooted this way.")
     if action not in policy.IN_PLACE:
         raise Refused(f"{action} is nothing that is done in place.")
+    if node.bmc_address is None:
+        raise Refused(f"{node.name} has no BMC address, so nothing can power it.")
+    if (stopped := brake.stopped(tx, node)) is not None:
+        raise Refused(f"{action} of {node.name} is held: {stopped}. Order it again when that is over.")
     job_id = start(tx, node.id)
     ordered = {"action": action, "timing": timing, "actor": actor.name, "reason": reason}
     jobs.wake(tx, job_id=job_id, data={"ordered": ordered})

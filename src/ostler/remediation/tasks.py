@@ -277,7 +277,8 @@ class Remediation:
             if job.data.get("failed_verification"):
                 endings.record_verification(tx, node, job, passed=False, measured={}, message=why)
             fault = job.data["fault"]
-            instruction = f"{fault}: {job.data['action']} did not help ({why}). Diagnose; replace what is broken."
+            tried = "did not help" if "acted_at" in job.data else "could not be done"
+            instruction = f"{fault}: {job.data['action']} {tried} ({why}). Diagnose; replace what is broken."
             endings.to_triage(tx, node, instruction, actor=self._actor(job), reason=why, permit=permit)
 
         return Done(write=write)
