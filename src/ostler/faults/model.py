@@ -33,6 +33,12 @@ class Kind(StrEnum):
     FS = "fs"
     THERMAL = "thermal"
     POWER = "power"
+    GPU = "gpu"
+    IB = "ib"
+    ETH = "eth"
+    HOST = "host"
+    BMC = "bmc"
+    MONITOR = "monitor"
     OTHER = "other"
 
 

@@ -40,13 +40,19 @@ _RANK = {Severity.INFO: 0, Severity.WARNING: 1, Severity.ERROR: 2, Severity.FATA
 
 def fault_of(signal: Observed) -> str:
     """The fault's name: `xid-79` and the driver's own words for it are both `gpu-off-bus`."""
-    name = f"{signal.kind}-{signal.code}" if signal.code else signal.kind
-    return GPU_LOST if name in ("xid-79", "gpu-off-bus", "gpu-off-bus-79") else name
+    return fault_name(signal.kind, signal.code, signal.device)[0]
 
 
 def device_of(signal: Observed) -> str:
     """The device in one spelling: lower case, without the driver's `PCI:` and the function `.0`."""
-    return signal.device.lower().removeprefix("pci:").removesuffix(".0")
+    return fault_name(signal.kind, signal.code, signal.device)[1]
+
+
+def fault_name(kind: str, code: str, device: str) -> tuple[str, str]:
+    """(fault, device) as findings have them."""
+    name = f"{kind}-{code}" if code else str(kind)
+    name = GPU_LOST if name in ("xid-79", "gpu-off-bus", "gpu-off-bus-79") else name
+    return name, device.lower().removeprefix("pci:").removesuffix(".0")
 
 
 def diagnose(signals: Sequence[Observed], settings: HealthSettings) -> list[Diagnosis]:
@@ -54,7 +60,7 @@ def diagnose(signals: Sequence[Observed], settings: HealthSettings) -> list[Diag
     if not signals:
         return []
     newest = max(signal.received_at for signal in signals)
-    recent = [signal for signal in signals if signal.received_at >= newest - settings.window_s]
+    recent = [one for one in signals if one.received_at >= newest - settings.window_s and one.standing is None]
     groups: dict[tuple[str, str], list[Observed]] = defaultdict(list)
     for signal in recent:
         groups[fault_of(signal), device_of(signal)].append(signal)
@@ -84,10 +90,25 @@ def ended(signals: Iterable[Observed]) -> set[tuple[str, str]]:
     over: set[tuple[str, str]] = set()
     for signal in signals:
         fault, device = fault_of(signal), device_of(signal)
+        if signal.over:
+            over.add((fault, device))
+            continue
         over.discard((fault, device))
         if fault in ENDS:
             over.add((ENDS[fault], device))
     return over
+
+
+def census(signals: Iterable[Observed]) -> dict[str, frozenset[str]]:
+    """Monitor → what stands according to its last census, as `fault@device`; a monitor that said none is absent."""
+    said: dict[str, frozenset[str]] = {}
+    for signal in signals:
+        if signal.standing is not None:
+            said[signal.monitor] = frozenset(one.lower() for one in signal.standing)
+        elif signal.monitor in said:  # said after its census: known to stand, or to be over
+            name = f"{fault_of(signal)}@{device_of(signal)}"
+            said[signal.monitor] = said[signal.monitor] - {name} if signal.over else said[signal.monitor] | {name}
+    return said
 
 
 def echoes(diagnoses: Iterable[Diagnosis]) -> str | None:
@@ -97,7 +118,7 @@ def echoes(diagnoses: Iterable[Diagnosis]) -> str | None:
 
 
 def _is_fault(group: Sequence[Observed]) -> bool:
-    return any(signal.action is not Action.NONE for signal in group)
+    return any(signal.action is not Action.NONE and not signal.over for signal in group)
 
 
 def _recovery(signals: Sequence[Observed]) -> dict[str, Action]:
@@ -146,4 +167,6 @@ def _diagnosis(
     }
     if last.workflow:
         evidence["workflow"] = last.workflow
+    if last.monitor:
+        evidence["monitor"] = last.monitor
     return Diagnosis(fault, last.component, device, severity or worst, Confidence.HIGH, action, last.message, evidence)

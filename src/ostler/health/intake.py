@@ -16,7 +16,7 @@ from ostler.core.errors import BadInput
 from ostler.db.tx import Tx
 from ostler.faults.model import Action, Severity
 from ostler.health import findings, orders, store
-from ostler.health.diagnosis import ECHOES, diagnose, echoes, ended
+from ostler.health.diagnosis import ECHOES, census, diagnose, echoes, ended
 from ostler.health.model import Confidence, Diagnosis, HealthSettings, Observed
 from ostler.nodes import store as nodes
 from ostler.nodes.model import Condition, Node, State
@@ -55,7 +55,7 @@ def receive(tx: Tx, node_id: str, report: Report, settings: HealthSettings) -> t
         _clock(tx, node, report, settings)
     if not fresh or (report.ended and node.state is State.REBOOT):
         return ack, []  # the last words before our own reboot: they are what it was for
-    return ack, _note_all(tx, node, report.boot_id, settings)
+    return ack, note_all(tx, node, report.boot_id, settings)
 
 
 def _sequence(report: Report, held: int) -> int:
@@ -171,16 +171,31 @@ def _clock(tx: Tx, node: Node, report: Report, settings: HealthSettings) -> None
         findings.clear(tx, [wrong], by=f"the node's clock is right again ({skew:+.1f} s)")
 
 
-def _note_all(tx: Tx, node: Node, boot_id: str, settings: HealthSettings) -> list[Diagnosis]:
+def note_all(tx: Tx, node: Node, boot_id: str, settings: HealthSettings) -> list[Diagnosis]:
+    """Diagnose what was said lately of a node: findings are opened, renewed and ended. Also called by `levels.py`."""
     seen = _lately(tx, node, boot_id, settings)
     diagnoses = diagnose(seen, settings)
     for one in diagnoses:
         findings.note(tx, node, one)
-    if over := ended(seen):
-        ending = [row for row in store.active(tx, node.id) if (row["fault"], row["device"]) in over]
-        findings.clear(tx, ending, by="the node says that it is over")
+    _end(tx, node, seen)
     withdraw_echoes(tx, node, diagnoses)
     return diagnoses
+
+
+def _end(tx: Tx, node: Node, seen: Sequence[Observed]) -> None:
+    """Findings that the node, or the monitor that made them, says are over."""
+    over, counted = ended(seen), census(seen)
+    if not over and not counted:
+        return
+    said, uncounted = [], []
+    for row in store.active(tx, node.id):
+        standing = counted.get(str(row["evidence"].get("monitor", "")))
+        if (row["fault"], row["device"]) in over:
+            said.append(row)
+        elif standing is not None and f"{row['fault']}@{row['device']}" not in standing:
+            uncounted.append(row)
+    findings.clear(tx, said, by="the node says that it is over")
+    findings.clear(tx, uncounted, by="the monitor looked again and does not find it any more")
 
 
 def _lately(tx: Tx, node: Node, boot_id: str, settings: HealthSettings) -> list[Observed]:

@@ -65,6 +65,13 @@ class Observed:
     recovery: str = ""
     repeats: int = 0
     """Further equal lines that the agent folded into this one."""
+    source: str = "kernel"
+    monitor: str = ""
+    """The monitor that says it; empty for a line that was said once."""
+    over: bool = False
+    """The monitor says that the fault has ended."""
+    standing: tuple[str, ...] | None = None
+    """A monitor's census: everything that stands now, as `FAULT@DEVICE`; what it does not name is over."""
 
 
 @dataclass(frozen=True)

@@ -43,11 +43,15 @@ def insert_signals(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def observed(tx: Tx, node_id: str, boot_id: str, since: float) -> list[Observed]:
-    """A node's signals of one boot received since a moment, in the order of their making."""
+    """A node's signals since a moment: of one boot, and what the server's own watchers (`@bmc`, …) saw of the node.
+
+    In the order of their arrival; within one boot that is the order of their making.
+    """
+    stream = sa.or_(signal.c.boot_id == boot_id, sa.and_(signal.c.boot_id >= "@", signal.c.boot_id < "A"))
     rows = tx.all(
         sa.select(signal)
-        .where(signal.c.node_id == node_id, signal.c.boot_id == boot_id, signal.c.received_at >= since)
-        .order_by(signal.c.seq)
+        .where(signal.c.node_id == node_id, stream, signal.c.received_at >= since)
+        .order_by(signal.c.received_at, signal.c.boot_id, signal.c.seq)
     )
     return [
         Observed(
@@ -63,9 +67,17 @@ def observed(tx: Tx, node_id: str, boot_id: str, since: float) -> list[Observed]
             workflow=str(row["detail"].get("workflow", "")),
             recovery=str(row["detail"].get("recovery", "")),
             repeats=_whole(row["detail"].get("repeats")),
+            source=row["source"],
+            monitor=str(row["detail"].get("monitor", "")),
+            over=row["detail"].get("over") is True,
+            standing=_names(row["detail"].get("standing")),
         )
         for row in rows
     ]
+
+
+def _names(value: object) -> tuple[str, ...] | None:
+    return tuple(str(one) for one in value) if isinstance(value, list) else None
 
 
 def _whole(value: object) -> int:

@@ -37,6 +37,7 @@ Size: TypeAlias = Annotated[float, Range(0, 1e12)]
 Pem: TypeAlias = Annotated[str, Text(PEM_LIMIT)]
 Time: TypeAlias = Annotated[float, Range(0, 1e11)]
 Seconds: TypeAlias = Annotated[float, Range(0.1, 1e8)]
+Reading: TypeAlias = Annotated[float, Range(-1e15, 1e15)]
 
 
 class Verdict(StrEnum):
@@ -56,6 +57,10 @@ class AgentSettings:
     report_inventory_s: Seconds = 86_400.0
     verbs: Annotated[tuple[Word, ...], Items(32)] = ()
     """What the node's pool grants. The agent runs a verb only if its own allow-list has it as well."""
+    readings_s: Seconds = 60.0
+    """How often the newest measurements of the GPUs travel, with a heartbeat."""
+    expected_gpus: Annotated[int, Range(-1, 64)] = -1
+    """How many GPUs the node should have; -1: nobody knows, the first look counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,8 @@ class Signal:
     action: Name
     message: Annotated[str, Text(MESSAGE_LIMIT)]
     detail: Annotated[Mapping[str, JsonValue], Items(64)] = field(default_factory=dict)
-    """Facts of this kind; `repeats`, `first_at`, `last_at` when further equal lines were folded into it."""
+    """Facts of this kind; `repeats`, `first_at`, `last_at` when further equal lines were folded into it; `monitor`,
+    `over`, `standing` of what a monitor says (docs/wire.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,18 @@ class Heartbeat:
     driver: Name = ""
     monitors: Annotated[Mapping[str, Annotated[float, Range(-1, 1e12)]], Items(64)] = field(default_factory=dict)
     """Name of a monitor to the domain seconds since it last worked; -1: never did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """The newest measurements of a node's GPUs, column by column, for the server's fleet view."""
+
+    metrics: Annotated[tuple[Word, ...], Items(32)] = ()
+    """Names of `faults.metrics`; one that the server does not know is passed over."""
+    devices: Annotated[tuple[Name, ...], Items(64)] = ()
+    """PCI addresses, lower case."""
+    values: Annotated[tuple[Annotated[tuple[Reading | None, ...], Items(32)], ...], Items(64)] = ()
+    """A row per device, a value per metric; null: the device does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +258,7 @@ class Report:
     heartbeat: Heartbeat | None = None
     inventory: Inventory | None = None
     results: Annotated[tuple[OrderResult, ...], Items(64)] = ()
+    readings: Readings | None = None
     agent_version: Name = ""
 
 

@@ -2,11 +2,11 @@
 
 | file | holds | written by |
 |---|---|---|
-| `fleet.py` | nodes, slots, pools, SKUs, conditions, transitions, cordon holds | `nodes/`, `acceptance/` |
-| `health.py` | agent sessions, signals, orders, findings, incidents, decisions | `health/`, `remediation/` |
+| `fleet.py` | nodes, slots, pools, SKUs, conditions, transitions, cordons, repairs | `nodes/`, `acceptance/`, … |
+| `health.py` | agent sessions, signals, orders, findings, incidents, decisions, BMCs | `health/`, `remediation/` |
 | `health.py`: outcome | what checks and firmware runs measured | `trends/` |
 | `work.py` | jobs and their steps, schedules, named leases, permits, pauses, tickets | `jobs/`, `brake/`, `tickets/` |
-| `record.py` | audit log, events, webhook endpoints, deliveries, attempts | `audit/`, `events/` |
+| `record.py` | audit log, events, webhook endpoints, deliveries, attempts, pages | `audit/`, `events/`, `oncall/` |
 | `access.py` | API tokens, join tokens, agents' certificates, idempotency keys | `access/`, `provisioning/`, `http/` |
 
 Times are UTC epoch seconds (see `core/clock.py`). JSON columns hold plain objects that some `model.py` describes.
@@ -14,9 +14,20 @@ Times are UTC epoch seconds (see `core/clock.py`). JSON columns hold plain objec
 
 from ostler.db.schema.access import agent_certificate, boot_request, idempotency, join_token, token
 from ostler.db.schema.columns import metadata
-from ostler.db.schema.fleet import condition, cordon_hold, node, node_mac, pool, sku, slot, transition
-from ostler.db.schema.health import agent_order, agent_session, decision, finding, incident, outcome, signal
-from ostler.db.schema.record import attempt, audit, audit_head, audit_node, delivery, endpoint, event, event_floor
+from ostler.db.schema.fleet import (
+    condition,
+    cordon_hold,
+    maintenance,
+    node,
+    node_mac,
+    pool,
+    rma_case,
+    sku,
+    slot,
+    transition,
+)
+from ostler.db.schema.health import agent_order, agent_session, bmc_watch, decision, finding, incident, outcome, signal
+from ostler.db.schema.record import attempt, audit, audit_head, audit_node, delivery, endpoint, event, event_floor, page
 from ostler.db.schema.work import brake_rule, job, job_step, lease, pause, permit, schedule, ticket
 
 __all__ = [
@@ -27,6 +38,7 @@ __all__ = [
     "audit",
     "audit_head",
     "audit_node",
+    "bmc_watch",
     "boot_request",
     "brake_rule",
     "condition",
@@ -43,13 +55,16 @@ __all__ = [
     "job_step",
     "join_token",
     "lease",
+    "maintenance",
     "metadata",
     "node",
     "node_mac",
     "outcome",
+    "page",
     "pause",
     "permit",
     "pool",
+    "rma_case",
     "schedule",
     "signal",
     "sku",

@@ -121,6 +121,46 @@ transition = sa.Table(
     comment="A recorded change of state",
 )
 
+maintenance = sa.Table(
+    "maintenance",
+    metadata,
+    key(),
+    text("scope"),  # node:ID, rack:NAME, KIND:NAME, as pauses have it
+    text("kind"),  # planned, immediate, retirement
+    text("state"),  # planned, announced, running, done, cancelled
+    text("summary"),
+    text("actor"),
+    at("starts_at"),
+    maybe_at("ends_at"),
+    maybe_at("announced_at"),
+    maybe_at("started_at"),
+    maybe_at("finished_at"),
+    json("detail"),  # what is done to the nodes, and how far each of them is
+    at("created_at"),
+    sa.Index("ix_maintenance_state_starts_at", "state", "starts_at"),
+    comment="Planned and running maintenance, with the notices to tenants",
+)
+
+rma_case = sa.Table(
+    "rma_case",
+    metadata,
+    key(),
+    sa.Column("node_id", sa.String, sa.ForeignKey("node.id"), nullable=False, index=True),
+    text("part"),  # chassis, gpu, nic, psu, …
+    maybe("serial"),
+    text("state"),  # open, shipped, replaced, returned, refused
+    text("fault"),
+    text("summary"),
+    maybe("vendor_case"),
+    maybe("replacement_serial"),
+    text("actor"),
+    json("evidence"),
+    at("opened_at"),
+    maybe_at("closed_at"),
+    sa.Index("ix_rma_case_serial", "serial"),
+    comment="A part or chassis on its way to the vendor and back",
+)
+
 cordon_hold = sa.Table(
     "cordon_hold",
     metadata,

@@ -51,6 +51,7 @@ finding = sa.Table(
     text("action"),
     text("message", ""),
     json("evidence"),
+    maybe("serial"),  # of the part, else of the node: repeats are counted across slots
     number("count", 1),
     at("first_at"),
     at("last_at"),
@@ -86,6 +87,17 @@ incident = sa.Table(
     comment="Findings folded into one cause",
 )
 
+bmc_watch = sa.Table(
+    "bmc_watch",
+    metadata,
+    sa.Column("node_id", sa.String, sa.ForeignKey("node.id"), primary_key=True),
+    text("position", ""),  # adapters.bmc.port.EventLog.position: read up to here
+    maybe_at("polled_at"),  # domain time of the last answer
+    number("failures"),  # in a row
+    json("firmware"),  # component -> version, as last read
+    comment="How far the out-of-band watch has read each BMC",
+)
+
 agent_order = sa.Table(
     "agent_order",
     metadata,
@@ -116,10 +128,13 @@ decision = sa.Table(
     text("timing"),  # none, pending, immediate
     text("verdict"),  # act, would-act, held, record
     json("reasons"),
+    text("fault", ""),
+    maybe("serial"),  # of the part that it is about, else of the node
     maybe("permit_id"),
     maybe("job_id"),
     at("at"),
     sa.Index("ix_decision_node_id_at", "node_id", "at"),
+    sa.Index("ix_decision_serial_at", "serial", "at"),
     comment="What remediation decided about a finding, and why",
 )
 

@@ -132,6 +132,21 @@ sa.Index(
     postgresql_where=_open,
 )
 
+page = sa.Table(
+    "page",
+    metadata,
+    key("name"),  # what pages, e.g. incident:inc_…; also the deduplication key at the pager
+    text("target"),  # the sender's name in [oncall]
+    text("severity"),
+    text("summary"),
+    json("detail"),
+    at("opened_at"),
+    maybe_at("sent_at"),  # domain time of the last delivery
+    maybe_at("resolved_at"),
+    maybe_at("told_at"),  # when the pager was told that it is over
+    comment="What on-call was told, and whether it was told the end",
+)
+
 attempt = sa.Table(
     "attempt",
     metadata,

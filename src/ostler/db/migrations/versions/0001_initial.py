@@ -185,6 +185,39 @@ def upgrade() -> None:
         comment="Loops of which only one replica runs at a time",
     )
     op.create_table(
+        "maintenance",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("scope", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("summary", sa.String(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("starts_at", sa.Double(), nullable=False),
+        sa.Column("ends_at", sa.Double(), nullable=True),
+        sa.Column("announced_at", sa.Double(), nullable=True),
+        sa.Column("started_at", sa.Double(), nullable=True),
+        sa.Column("finished_at", sa.Double(), nullable=True),
+        sa.Column("detail", JSON, nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_maintenance")),
+        comment="Planned and running maintenance, with the notices to tenants",
+    )
+    op.create_index("ix_maintenance_state_starts_at", "maintenance", ["state", "starts_at"], unique=False)
+    op.create_table(
+        "page",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("target", sa.String(), nullable=False),
+        sa.Column("severity", sa.String(), nullable=False),
+        sa.Column("summary", sa.String(), nullable=False),
+        sa.Column("detail", JSON, nullable=False),
+        sa.Column("opened_at", sa.Double(), nullable=False),
+        sa.Column("sent_at", sa.Double(), nullable=True),
+        sa.Column("resolved_at", sa.Double(), nullable=True),
+        sa.Column("told_at", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_page")),
+        comment="What on-call was told, and whether it was told the end",
+    )
+    op.create_table(
         "pause",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("scope", sa.String(), nullable=False),
@@ -395,6 +428,17 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_attempt_delivery_id"), "attempt", ["delivery_id"], unique=False)
     op.create_table(
+        "bmc_watch",
+        sa.Column("node_id", sa.String(), nullable=False),
+        sa.Column("position", sa.String(), server_default="", nullable=False),
+        sa.Column("polled_at", sa.Double(), nullable=True),
+        sa.Column("failures", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("firmware", JSON, nullable=False),
+        sa.ForeignKeyConstraint(["node_id"], ["node.id"], name=op.f("fk_bmc_watch_node_id")),
+        sa.PrimaryKeyConstraint("node_id", name=op.f("pk_bmc_watch")),
+        comment="How far the out-of-band watch has read each BMC",
+    )
+    op.create_table(
         "boot_request",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("node_id", sa.String(), nullable=False),
@@ -453,6 +497,8 @@ def upgrade() -> None:
         sa.Column("timing", sa.String(), nullable=False),
         sa.Column("verdict", sa.String(), nullable=False),
         sa.Column("reasons", JSON, nullable=False),
+        sa.Column("fault", sa.String(), server_default="", nullable=False),
+        sa.Column("serial", sa.String(), nullable=True),
         sa.Column("permit_id", sa.String(), nullable=True),
         sa.Column("job_id", sa.String(), nullable=True),
         sa.Column("at", sa.Double(), nullable=False),
@@ -461,6 +507,7 @@ def upgrade() -> None:
         comment="What remediation decided about a finding, and why",
     )
     op.create_index("ix_decision_node_id_at", "decision", ["node_id", "at"], unique=False)
+    op.create_index("ix_decision_serial_at", "decision", ["serial", "at"], unique=False)
     op.create_table(
         "finding",
         sa.Column("id", sa.String(), nullable=False),
@@ -473,6 +520,7 @@ def upgrade() -> None:
         sa.Column("action", sa.String(), nullable=False),
         sa.Column("message", sa.String(), server_default="", nullable=False),
         sa.Column("evidence", JSON, nullable=False),
+        sa.Column("serial", sa.String(), nullable=True),
         sa.Column("count", sa.BigInteger(), server_default="1", nullable=False),
         sa.Column("first_at", sa.Double(), nullable=False),
         sa.Column("last_at", sa.Double(), nullable=False),
@@ -552,6 +600,27 @@ def upgrade() -> None:
     )
     op.create_index("ix_permit_granted_at", "permit", ["granted_at"], unique=False)
     op.create_index(op.f("ix_permit_node_id"), "permit", ["node_id"], unique=False)
+    op.create_table(
+        "rma_case",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("node_id", sa.String(), nullable=False),
+        sa.Column("part", sa.String(), nullable=False),
+        sa.Column("serial", sa.String(), nullable=True),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("fault", sa.String(), nullable=False),
+        sa.Column("summary", sa.String(), nullable=False),
+        sa.Column("vendor_case", sa.String(), nullable=True),
+        sa.Column("replacement_serial", sa.String(), nullable=True),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("evidence", JSON, nullable=False),
+        sa.Column("opened_at", sa.Double(), nullable=False),
+        sa.Column("closed_at", sa.Double(), nullable=True),
+        sa.ForeignKeyConstraint(["node_id"], ["node.id"], name=op.f("fk_rma_case_node_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rma_case")),
+        comment="A part or chassis on its way to the vendor and back",
+    )
+    op.create_index(op.f("ix_rma_case_node_id"), "rma_case", ["node_id"], unique=False)
+    op.create_index("ix_rma_case_serial", "rma_case", ["serial"], unique=False)
     op.create_table(
         "signal",
         sa.Column("node_id", sa.String(), nullable=False),
