@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ostler.core.errors import OstlerError
 from ostler.core.steps import StepResult, Wait
 from ostler.db import lease
 from ostler.db.schema import job, schedule
@@ -38,6 +39,9 @@ def procedure(one: Schedule) -> Procedure:
     def turn(_job: JobView) -> StepResult:
         try:
             one.run()
+        except OstlerError as error:
+            _log.warning("schedule %s: %s", one.name, error)
+            return Wait(min(one.every_seconds, RETRY_SECONDS), str(error))
         except Exception as error:
             _log.exception("schedule %s failed", one.name)
             return Wait(min(one.every_seconds, RETRY_SECONDS), f"{type(error).__name__}: {error}")

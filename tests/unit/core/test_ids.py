@@ -25,6 +25,14 @@ def test_later_ones_sort_later(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made == sorted(made)
 
 
+def test_those_of_one_millisecond_sort_by_their_making(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers take the last decision about a finding by its id."""
+    monkeypatch.setattr("time.time", lambda: 1_800_000_000.5)
+    made = [new_id("x") for _ in range(1000)]
+    assert made == sorted(made)
+    assert len(set(made)) == 1000
+
+
 def test_the_time_can_be_read_back_as_the_ulid_specification_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """The specification's example: 01ARYZ6S41 are the first ten characters for 1469918176385 ms."""
     monkeypatch.setattr("time.time", lambda: 1_469_918_176.385)
