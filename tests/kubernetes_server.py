@@ -20,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cryptography import x509
@@ -60,6 +60,56 @@ def _unpack(packed: Path, name: str) -> Path:
         draft.chmod(0o755)
         draft.replace(plain)
     return plain
+
+
+@contextmanager
+def controlled(kubeconfig: Path) -> Iterator[None]:
+    """The scheduler, and the controllers of disruption budgets and of nodes that are lost."""
+    quiet = [f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--port=0", "--secure-port=0"]
+    commands = [
+        [str(binary("kube-scheduler")), "--address=127.0.0.1", *quiet],
+        [
+            str(binary("kube-controller-manager")),
+            "--bind-address=127.0.0.1",
+            "--controllers=disruption,nodelifecycle",
+            "--use-service-account-credentials=false",
+            *quiet,
+        ],
+    ]
+    with ExitStack() as stack:
+        for command in commands:
+            stack.enter_context(_process(command, kubeconfig.parent))
+        yield
+
+
+@contextmanager
+def hollow_node(kubeconfig: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A real kubelet over containers that do not exist (kubemark). Ready in about 11 s; needs root for /dev/kmsg."""
+    if os.geteuid() != 0:
+        raise Absent("a hollow node reads /dev/kmsg, which needs root")
+    folder = kubeconfig.parent / name
+    folder.mkdir()
+    command = [
+        str(binary("kubemark")),
+        "--morph=kubelet",
+        f"--name={name}",
+        f"--kubeconfig={kubeconfig}",
+        f"--kubelet-port={_free_port()}",
+        "--kubelet-read-only-port=0",
+    ]
+    with _process(command, folder, TMPDIR=str(folder)) as process:
+        yield process
+
+
+@contextmanager
+def _process(command: list[str], folder: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / f"{Path(command[0]).name}.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env={**os.environ, **environment})
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
 
 @contextmanager

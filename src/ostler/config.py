@@ -22,14 +22,20 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from ostler.acceptance.model import AcceptanceSettings
+from ostler.breakfix.model import BreakfixSettings
 from ostler.core.errors import BadInput
 from ostler.events.model import WebhookSettings
+from ostler.health.bmc_policy import BmcWatchSettings
+from ostler.health.fleet_metrics import FleetSettings
 from ostler.health.model import HealthSettings
+from ostler.health.prometheus import PrometheusSettings
 from ostler.nodes.model import Pool
 from ostler.nodes.service import parse_capabilities
+from ostler.oncall.model import OncallSettings
 from ostler.provisioning.model import ProvisioningSettings
 from ostler.remediation.model import RemediationSettings
 from ostler.retention import RetentionSettings
+from ostler.verification.model import VerificationSettings
 
 T = TypeVar("T")
 
@@ -90,9 +96,36 @@ class ClusterSettings:
     """`[clusters.NAME]`: a scheduler that pools name as theirs."""
 
     kind: str = "kubernetes"
+    """`kubernetes` or `slurm`."""
     kubeconfig: str = ""
-    """Path; empty: the service account when run in the cluster, else ~/.kube/config."""
+    """Kubernetes: path; empty: the service account of the pod that the server runs in."""
     context: str = ""
+    """Kubernetes: which context of that file; empty: its current one."""
+    idle_namespace: str = "ostler"
+    """Kubernetes: where the pods of idle checks run."""
+    idle_image: str = ""
+    """Kubernetes: the image of idle checks, with Ostler in it; empty: none are run."""
+    idle_tolerations: tuple[str, ...] = ("nvidia.com/gpu",)
+    """Kubernetes: keys of taints that idle checks tolerate, beside Ostler's own cordon."""
+    idle_runtime_class: str = ""
+    """Kubernetes: their runtime class, where GPUs need one."""
+    slurm_conf: str = ""
+    """Slurm: path of slurm.conf; empty: the commands' own default. The server's user must be a Slurm operator."""
+    bin: str = ""
+    """Slurm: folder of scontrol, squeue, sbatch and scancel; empty: PATH."""
+    idle_partition: str = ""
+    """Slurm: partition of idle checks, which any other job must preempt (PreemptMode=CANCEL, GraceTime=0, low tier)."""
+    idle_qos: str = ""
+    """Slurm: QOS of idle checks, where preemption goes by QOS."""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for a kind that there is not, and for keys of the other kind."""
+        if self.kind not in ("kubernetes", "slurm"):
+            raise ValueError(f"'{self.kind}' is no kind of cluster; known are kubernetes and slurm")
+        slurm = {"slurm_conf", "bin", "idle_partition", "idle_qos"}
+        others = {"kubeconfig", "context", "idle_image"} if self.kind == "slurm" else slurm
+        if strangers := sorted(key for key in others if getattr(self, key)):
+            raise ValueError(f"{strangers[0]} is no key of a {self.kind} cluster")
 
 
 @dataclass(frozen=True)
@@ -114,10 +147,16 @@ class Config:
     bmc: BmcSettings = BmcSettings()
     console: ConsoleSettings = ConsoleSettings()
     health: HealthSettings = HealthSettings()
+    bmc_watch: BmcWatchSettings = BmcWatchSettings()
+    fleet: FleetSettings = FleetSettings()
+    prometheus: PrometheusSettings = PrometheusSettings()
     remediation: RemediationSettings = RemediationSettings()
+    verification: VerificationSettings = VerificationSettings()
     acceptance: AcceptanceSettings = AcceptanceSettings()
     provisioning: ProvisioningSettings = ProvisioningSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    breakfix: BreakfixSettings = BreakfixSettings()
+    oncall: OncallSettings = OncallSettings()
     retention: RetentionSettings = RetentionSettings()
     pools: Mapping[str, PoolSettings] = field(default_factory=dict)
     clusters: Mapping[str, ClusterSettings] = field(default_factory=dict)
@@ -207,18 +246,8 @@ class _Reader:
         self._where = where
 
     def config(self, tree: Mapping[str, Any]) -> Config:
-        sections: dict[str, Any] = {}
-        for one in dataclasses.fields(Config):
-            if one.name in ("pools", "clusters"):
-                kind = PoolSettings if one.name == "pools" else ClusterSettings
-                tables = self._table(tree.get(one.name, {}), one.name)
-                sections[one.name] = {
-                    name: self._section(kind, self._table(table, f"{one.name}.{name}"), f"{one.name}.{name}")
-                    for name, table in tables.items()
-                }
-            elif one.name in tree:
-                kind = typing.get_type_hints(Config)[one.name]
-                sections[one.name] = self._section(kind, self._table(tree[one.name], one.name), one.name)
+        hints = typing.get_type_hints(Config)
+        sections = {name: self._value(hints[name], value, name, "") for name, value in tree.items() if name in hints}
         for name in tree:
             if name not in Config.__dataclass_fields__:
                 known = ", ".join(f"[{known}]" for known in Config.__dataclass_fields__)
@@ -249,14 +278,20 @@ class _Reader:
             self._refuse(section, next((key for key in values if key in str(error).split()), None), str(error))
 
     def _value(self, hint: Any, value: Any, section: str, key: str) -> Any:
+        origin, arguments = get_origin(hint), get_args(hint)
+        path = f"{section}.{key}" if key else section
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            return self._section(hint, self._table(value, path), path)
+        if origin is abc.Mapping and dataclasses.is_dataclass(arguments[1]):
+            tables = self._table(value, path)
+            return {name: self._value(arguments[1], one, path, name) for name, one in tables.items()}
         if isinstance(value, _Given):
             value = value.parsed(hint)
-        origin, arguments = get_origin(hint), get_args(hint)
         if origin in (types.UnionType, typing.Union):
             hint = next(kind for kind in arguments if kind is not type(None))
             return self._value(hint, value, section, key)
         if origin is abc.Mapping:
-            return self._table(value, f"{section}.{key}")
+            return self._table(value, path)
         if origin is tuple:
             if not isinstance(value, list):
                 self._refuse(section, key, f"A list is expected, not {_word(type(value))}")

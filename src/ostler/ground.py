@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 from ostler.adapters.cluster.kubernetes import KubernetesCluster
 from ostler.adapters.cluster.nothing import NoCluster
 from ostler.adapters.cluster.port import Cluster
+from ostler.adapters.cluster.slurm import SlurmCluster
 from ostler.adapters.keys.authority import Authority
 from ostler.adapters.keys.private_files import write_private
 from ostler.config import Config
@@ -105,14 +106,32 @@ def clusters(config: Config) -> dict[str, Cluster]:
     """The schedulers that pools may name; `none` is always there."""
     clusters: dict[str, Cluster] = {"none": NoCluster()}
     for name, one in config.clusters.items():
-        if one.kind != "kubernetes":
-            raise BadInput(f"'{one.kind}' is no kind of cluster; known is kubernetes.", where=f"[clusters.{name}] kind")
-        clusters[name] = KubernetesCluster.from_kubeconfig(name, one.kubeconfig or None, one.context or None)
+        if name == "none":
+            raise BadInput("The name none is that of no cluster at all; choose another.", where="[clusters.none]")
+        if one.kind == "slurm":
+            clusters[name] = SlurmCluster(
+                name, conf=one.slurm_conf, bin=one.bin, idle_partition=one.idle_partition, idle_qos=one.idle_qos
+            )
+        else:
+            clusters[name] = KubernetesCluster.from_kubeconfig(
+                name,
+                one.kubeconfig or None,
+                one.context or None,
+                namespace=one.idle_namespace,
+                idle_image=one.idle_image,
+                idle_tolerations=one.idle_tolerations,
+                idle_runtime_class=one.idle_runtime_class,
+            )
     for pool in config.pool_list():
         if pool.cluster not in clusters:
             known = ", ".join(clusters)
             raise BadInput(f"No cluster '{pool.cluster}'; known are {known}.", where=f"[pools.{pool.name}] cluster")
     return clusters
+
+
+def adopt_sources(config: Config, clusters: Mapping[str, Cluster]) -> dict[str, Cluster]:
+    """The clusters that `ostler adopt KIND:NAME` reads, by that word."""
+    return {f"{one.kind}:{name}": clusters[name] for name, one in config.clusters.items()}
 
 
 def server_certificate(authority: Authority, folder: Path, config: Config, host: str) -> tuple[Path, Path]:

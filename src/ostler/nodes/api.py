@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ostler.access.api import Authorize, request_id
 from ostler.access.model import Principal, Role
+from ostler.adapters.cluster.port import Cluster
 from ostler.core.actor import Actor
 from ostler.core.clock import iso
 from ostler.db.engine import Database
 from ostler.db.tx import Tx
-from ostler.nodes import adopt, selector, service, store
+from ostler.nodes import adopt, adopt_cluster, selector, service, store
 from ostler.nodes.model import Node, Pool, State
 from ostler.nodes.view import view
 
@@ -50,13 +51,19 @@ class PoolIn(_Body):
 
 
 class AdoptIn(_Body):
-    csv: str = Field(max_length=64 << 20, description="see `ostler adopt --help` for the columns")
-    source: str = Field(default="csv", max_length=200)
+    csv: str | None = Field(
+        default=None, max_length=64 << 20, description="see `ostler adopt --help` for the columns; none: read a cluster"
+    )
+    source: str = Field(
+        default="csv", max_length=200, description="with csv: its name in messages; else kubernetes:NAME or slurm:NAME"
+    )
+    pool: str = Field(default="default", min_length=1, max_length=64, description="of rows that name none")
+    dry_run: bool = Field(default=False, description="check everything, enter nothing")
     reason: str = Field(default="", max_length=500)
 
 
-def router(db: Database, authorize: Authorize) -> APIRouter:
-    """Everything about nodes that needs no feature above this one."""
+def router(db: Database, authorize: Authorize, sources: Mapping[str, Cluster] | None = None) -> APIRouter:
+    """Everything about nodes that needs no feature above this one. `sources`: clusters to adopt from, by KIND:NAME."""
     routes = APIRouter(tags=["nodes"])
     viewer, technician, operator, admin = (
         Depends(authorize(role)) for role in (Role.VIEWER, Role.TECHNICIAN, Role.OPERATOR, Role.ADMIN)
@@ -165,13 +172,27 @@ def router(db: Database, authorize: Authorize) -> APIRouter:
 
     @routes.post("/v1/adopt", summary="Take a running fleet into the books without touching it")
     def adopt_fleet(body: AdoptIn, request: Request, who: Principal = operator) -> dict[str, Any]:
-        rows = adopt.read_csv(body.csv, body.source)
-        actor = who.actor(request_id(request))
-        done = db.write(lambda tx: adopt.adopt(tx, rows, actor=actor, reason=body.reason))
+        found = adopt_cluster.Found()
+        advice: tuple[str, ...] = ()
+        if body.csv is not None:
+            found.rows.extend(adopt.read_csv(body.csv, body.source, body.pool))
+        else:
+            cluster = adopt_cluster.source(sources or {}, body.source)
+            pool = db.read(lambda tx: store.get_pool(tx, body.pool))
+            found = adopt_cluster.rows_of(cluster.inventory(), body.pool)
+            advice = adopt_cluster.advice(pool, cluster.name)
+        if body.dry_run:
+            done = db.read(lambda tx: adopt.check(tx, found.rows)).adoption
+        else:
+            done = adopt.take_in(db, found.rows, actor=who.actor(request_id(request)), reason=body.reason)
         return {
             "adopted": list(done.adopted),
             "known": list(done.known),
             "held": [{"name": name, "why": why} for name, why in done.held],
+            "notes": [{"name": name, "note": note} for name, note in (*found.notes, *done.notes)],
+            "advice": list(advice),
+            "remaining": done.remaining,
+            "dry_run": body.dry_run,
         }
 
     return routes

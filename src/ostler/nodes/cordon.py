@@ -2,6 +2,9 @@
 
 It reads what is wanted and what the cluster says, in bulk, and changes only what differs. It touches nobody else's
 cordon: a node that others cordoned stays so, and lifting ours leaves theirs. A nudge only shortens its wait.
+
+A cluster with room for one cordon only (Slurm: one drain, one reason) keeps the others' and takes none of ours beside
+it. Such a node is kept off work and noted so, and looked at often: the moment the others let go, ours is put.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from functools import partial
 
 import structlog
 
-from ostler.adapters.cluster.port import Cluster
+from ostler.adapters.cluster.port import Cluster, CordonView
 from ostler.core.errors import BadInput, Conflict, NotFound, OstlerError
 from ostler.db.engine import Database
 from ostler.db.lease import claim_named
@@ -30,6 +33,10 @@ LEASE_SECONDS = 15.0
 
 UNKNOWN_SECONDS = 10.0
 """A node that its cluster does not know is asked about again after so long (domain): most of Day 1 is not there yet."""
+
+
+OTHERS_SECONDS = 10.0
+"""A node that is wanted cordoned, and that others hold so that ours finds no room, is looked at again after so long."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class _Seen:
     """What one round learned about a cluster's nodes, by id."""
 
     cordoned: list[str] = field(default_factory=list)
+    by_others: list[str] = field(default_factory=list)
+    """Wanted cordoned, and kept off work by others in a cluster that has no room for ours beside theirs."""
     free: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     changed: int = 0
@@ -72,6 +81,8 @@ class CordonController:
         self._owner = owner
         self._poll_seconds = poll_seconds
         self._resync_seconds = resync_seconds
+        self._no_room: set[str] = set()
+        """Nodes where our cordon found no room beside others': not tried again until those let go."""
         self._nudge = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -159,22 +170,33 @@ class CordonController:
             for one in nodes:
                 view = views.get(one.name)
                 try:
-                    self._one(cluster, one, None if view is None else view.ours, seen)
+                    self._one(cluster, one, view, seen)
                 except (NotFound, BadInput, Conflict) as error:
                     # This node's own trouble: it must not keep the others waiting, nor come first every time.
                     seen.unknown.append(one.id)
                     trouble = trouble or error
         except OstlerError as error:
             trouble = error
-        self._db.write(lambda tx: _note(tx, seen))
+        again = self._resync_seconds - OTHERS_SECONDS
+        self._db.write(lambda tx: _note(tx, seen, looked_ago=max(0.0, again)))
         return seen.changed, trouble
 
-    def _one(self, cluster: Cluster, one: Drift, ours: bool | None, seen: _Seen) -> None:
-        if ours is None:
+    def _one(self, cluster: Cluster, one: Drift, view: CordonView | None, seen: _Seen) -> None:
+        if view is None:
             seen.unknown.append(one.id)  # the cluster does not know the node (yet): nothing to mirror
             return
+        ours = view.ours
+        if not view.others:
+            self._no_room.discard(one.id)
         if one.wanted and not ours:
-            cluster.cordon(one.name, one.reason)
+            if one.id not in self._no_room:
+                cluster.cordon(one.name, one.reason)
+                after = cluster.cordoned([one.name]).get(one.name) if view.others else None
+                if after is not None and after.others and not after.ours:
+                    self._no_room.add(one.id)
+            if one.id in self._no_room:
+                seen.by_others.append(one.id)
+                return
             seen.changed += 1
             ours = True
         elif not one.held and ours:
@@ -184,7 +206,8 @@ class CordonController:
         (seen.cordoned if ours else seen.free).append(one.id)
 
 
-def _note(tx: Tx, seen: _Seen) -> None:
+def _note(tx: Tx, seen: _Seen, looked_ago: float) -> None:
     store.note_cordoned(tx, seen.cordoned, True)
+    store.note_cordoned(tx, seen.by_others, True, looked_ago=looked_ago)
     store.note_cordoned(tx, seen.free, False)
     store.note_cordoned(tx, seen.unknown, None)

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ostler.core.errors import NotFound
-from ostler.db.schema import condition, cordon_hold, node, node_mac, pool, slot, transition
+from ostler.db.schema import condition, cordon_hold, node, node_mac, pool, sku, slot, transition
 from ostler.db.tx import Tx
 from ostler.nodes.model import Capability, Node, Pool, Service, Slot, State
 
@@ -53,6 +53,24 @@ def by_mac(tx: Tx, macs: Iterable[str]) -> list[Node]:
 def by_serial(tx: Tx, serial: str) -> Node | None:
     found = find(tx, node.c.serial == serial)
     return found[0] if found else None
+
+
+def expected_gpus(tx: Tx, node_id: str) -> int:
+    """How many GPUs a node's SKU declares; -1 when it has no SKU, or that one does not say."""
+    spec = tx.scalar(sa.select(sku.c.spec).join(node, node.c.sku == sku.c.name).where(node.c.id == node_id))
+    gpus = spec.get("gpus") if isinstance(spec, dict) else None
+    return gpus if isinstance(gpus, int) else -1
+
+
+def kinds(tx: Tx, node_ids: Iterable[str]) -> dict[str, str]:
+    """Node → its SKU; for one without, the model of its first GPU: what it may be compared with."""
+    rows = tx.all(sa.select(node.c.id, node.c.sku, node.c.inventory).where(node.c.id.in_(sorted(node_ids))))
+    return {row["id"]: row["sku"] or _first_model(row["inventory"]) for row in rows}
+
+
+def _first_model(inventory: object) -> str:
+    gpus = inventory.get("gpus") if isinstance(inventory, dict) else None
+    return str(gpus[0].get("model", "")) if isinstance(gpus, list) and gpus and isinstance(gpus[0], dict) else ""
 
 
 def by_name(tx: Tx, name: str) -> Node | None:
@@ -208,10 +226,11 @@ def cordon_drift(
     )
 
 
-def note_cordoned(tx: Tx, node_ids: Sequence[str], cordoned: bool | None) -> None:
-    """What the cluster said just now about our cordon; None: it does not know the node."""
+def note_cordoned(tx: Tx, node_ids: Sequence[str], cordoned: bool | None, *, looked_ago: float = 0.0) -> None:
+    """What the cluster said about our cordon; None: it does not know the node. `looked_ago` makes it stale sooner."""
     if node_ids:
-        tx.execute(node.update().where(node.c.id.in_(node_ids)).values(cordoned=cordoned, cordon_checked_at=tx.now))
+        looked = tx.now - looked_ago
+        tx.execute(node.update().where(node.c.id.in_(node_ids)).values(cordoned=cordoned, cordon_checked_at=looked))
 
 
 # Slots and pools ------------------------------------------------------------------------------------------------------

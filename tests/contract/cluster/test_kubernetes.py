@@ -11,7 +11,9 @@ import pytest
 from lightkube import ApiError, Client
 from lightkube.types import PatchType
 
-from ostler.adapters.cluster.kubernetes import REASON, TAINT, KubernetesCluster, Node, slug
+from ostler.adapters.cluster.kubernetes import REASON, KubernetesCluster, slug
+from ostler.adapters.cluster.kubernetes_api import Node
+from ostler.adapters.cluster.kubernetes_read import TAINT
 from ostler.core.errors import BadInput, Unauthenticated, Unavailable, Unreachable
 from tests.contract.cluster.conftest import add_node, add_pod, taints
 
@@ -71,7 +73,7 @@ def test_no_taint_is_lost_when_others_write_at_the_same_time(
 ) -> None:
     """Between our reading and our writing another tool adds a taint: twice, then it leaves us alone."""
     name = add_node(client)
-    get = cluster._get
+    get = cluster._api.node
     left = ["a", "b"]
 
     def get_and_be_overtaken(wanted: str) -> Any:
@@ -81,7 +83,7 @@ def test_no_taint_is_lost_when_others_write_at_the_same_time(
             client.patch(Node, name, {"spec": {"taints": theirs}}, patch_type=PatchType.MERGE)
         return node
 
-    monkeypatch.setattr(cluster, "_get", get_and_be_overtaken)
+    monkeypatch.setattr(cluster._api, "node", get_and_be_overtaken)
     cluster.cordon(name, "x")
     assert {taint["key"] for taint in taints(client, name)} == {"a", "b", TAINT}
 

@@ -61,9 +61,43 @@ def test_serials_that_cannot_be_believed_are_held_for_a_person(books: Database) 
     conditions = books.read(store.conditions)
     held = {row["message"] for row in conditions if row["type"] == Condition.HELD_FOR_PERSON}
     assert held == {why for _name, why in done.held}
-    assert take_in(books, "name,serial\ngpu-7,SN1\n").held == (
-        ("gpu-7", "the serial number SN1 belongs to gpu-1 already"),
-    )
+
+
+def test_a_node_that_goes_by_another_name_in_the_source_is_known(books: Database) -> None:
+    take_in(books, FLEET)
+    done = take_in(books, "name,serial\ngpu-7,SN1\n")
+    assert (done.adopted, done.known, done.held) == ((), ("gpu-7",), ())
+    assert done.notes == (("gpu-7", "known as gpu-1, which has its serial number SN1"),)
+
+
+def test_a_serial_of_a_node_that_stands_in_the_source_by_its_own_name_is_not_believed_twice(books: Database) -> None:
+    take_in(books, FLEET)
+    rows = adopt.read_csv("name,serial\ngpu-1,SN9\nx-1,A\nx-2,B\ngpu-7,SN1\n", "x")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adopt, "BATCH", 1)
+        done = adopt.take_in(books, rows, actor=MARA)
+    assert (done.adopted, done.known) == (("x-1", "x-2", "gpu-7"), ("gpu-1",))
+    assert done.held == (("gpu-7", "the serial number SN1 belongs to gpu-1 already"),)
+
+
+def test_a_large_fleet_is_entered_in_parts_and_goes_on_where_it_stopped(
+    books: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adopt, "BATCH", 2)
+    rows = adopt.read_csv("name\n" + "".join(f"gpu-{n}\n" for n in range(7)), "x")
+    done = adopt.take_in(books, rows, actor=MARA, seconds=0.0)
+    assert (done.adopted, done.remaining, books.read(store.count)) == (("gpu-0", "gpu-1"), 5, 2)
+    done = adopt.take_in(books, rows, actor=MARA, seconds=60.0)
+    assert (len(done.adopted), len(done.known), done.remaining) == (5, 2, 0)
+    assert adopt.take_in(books, rows, actor=MARA).known == tuple(f"gpu-{n}" for n in range(7))
+
+
+def test_a_mistake_in_the_last_batch_takes_in_nothing(books: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adopt, "BATCH", 2)
+    rows = adopt.read_csv("name,pool\n" + "".join(f"gpu-{n},\n" for n in range(7)) + "gpu-8,nowhere\n", "x")
+    with pytest.raises(NotFound, match="line 9: No pool"):
+        adopt.take_in(books, rows, actor=MARA)
+    assert books.read(store.count) == 0
 
 
 def test_a_source_without_serial_numbers_holds_nobody(books: Database) -> None:

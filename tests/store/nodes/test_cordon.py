@@ -14,7 +14,7 @@ from ostler.core.clock import ManualClock
 from ostler.core.errors import BadInput, Unreachable
 from ostler.db.engine import Database
 from ostler.nodes import cordon, service, store
-from ostler.nodes.cordon import LEASE_SECONDS, UNKNOWN_SECONDS, CordonController
+from ostler.nodes.cordon import LEASE_SECONDS, OTHERS_SECONDS, UNKNOWN_SECONDS, CordonController
 from ostler.nodes.model import OBSERVE_ONLY, Capability, Node, Pool, State
 
 MARA = Actor("person:mara")
@@ -27,6 +27,8 @@ class Picky(FakeCluster):
     """Refuses names that no such cluster can have, as Kubernetes does; counts how often it was asked."""
 
     asked: int = 0
+    one_only: bool = False
+    """There is room for one cordon: others' keeps ours out."""
     on_cordon: Callable[[], None] = lambda: None
 
     def cordoned(self, names: Collection[str]) -> Mapping[str, CordonView]:
@@ -36,6 +38,9 @@ class Picky(FakeCluster):
     def cordon(self, name: str, reason: str) -> None:
         if name.startswith("bad"):
             raise BadInput(f"{name} is no name here.", where=self.name)
+        if self.one_only and self.nodes[name].others:
+            self.calls.append(("refused", name))
+            return
         super().cordon(name, reason)
         self.on_cordon()
 
@@ -131,6 +136,34 @@ def test_it_fights_nobody_elses_cordon(world: World) -> None:
     world.rest()
     assert world.a.nodes["gpu-1"].others
     assert world.noted(node) is False, "what is noted is our cordon"
+
+
+def test_where_there_is_room_for_one_cordon_only_the_others_stays_and_ours_waits(
+    world: World, clock: ManualClock, small_batch: None
+) -> None:
+    """As Slurm has it: more such nodes than one batch, and none of them makes the controller run hot."""
+    world.a.one_only = True
+    nodes = [world.add(f"gpu-{n}") for n in range(7)]
+    for node in nodes:
+        world.a.nodes[node.name].others = True
+        world.hold(node)
+    assert [world.controller.run_once() for _ in range(4)] == [0] * 4, "nothing was put"
+    assert world.ours() == set()
+    assert [world.noted(node) for node in nodes] == [True] * 7, "they are kept off work"
+    asked, tried = world.a.asked, len(world.a.calls)
+    world.controller.run_once()
+    assert world.a.asked == asked, "and not asked about at every round"
+    clock.advance(OTHERS_SECONDS + 1)
+    for _ in range(3):
+        world.controller.run_once()
+    assert len(world.a.calls) == tried, "nor tried again while the others hold them"
+    world.a.nodes["gpu-3"].others = False
+    clock.advance(OTHERS_SECONDS + 1)
+    assert (sum(world.controller.run_once() for _ in range(3)), world.ours()) == (1, {"gpu-3"})
+    world.release(nodes[0])
+    for _ in range(3):
+        world.controller.run_once()
+    assert (world.noted(nodes[0]), world.a.nodes["gpu-0"].others) == (False, True)
 
 
 def test_a_pool_that_does_not_grant_is_cordoned_for_a_person_only(world: World) -> None:

@@ -7,9 +7,21 @@ process, and the cordon controller puts it back because the database says so.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-from ostler.adapters.cluster.port import CordonView, Workload
+from ostler.adapters.bmc.port import require_permit
+from ostler.adapters.cluster.port import (
+    ClusterNode,
+    CordonView,
+    DrainMode,
+    DrainView,
+    IdlePhase,
+    IdleRun,
+    IdleView,
+    Workload,
+)
+from ostler.core.errors import Refused
+from ostler.core.ids import PermitId
 
 
 class NoCluster:
@@ -41,3 +53,23 @@ class NoCluster:
 
     def ready(self, names: Collection[str]) -> Mapping[str, bool]:
         return {}
+
+    def drain(
+        self, name: str, mode: DrainMode, reason: str, *, permit: PermitId, gpus: Collection[int] = ()
+    ) -> DrainView:
+        """Nothing is left that Ostler could ask to leave."""
+        require_permit(permit, "A drain", f"{self._name}: {name}")
+        return DrainView()
+
+    def inventory(self) -> Iterator[ClusterNode]:
+        return iter(())
+
+    def start_idle_run(self, run: IdleRun) -> str:
+        """`Refused`: the node's agent runs its idle checks."""
+        raise Refused("This pool has no scheduler: the agent runs the checks there.", where=self._name)
+
+    def idle_run(self, reference: str) -> IdleView:
+        return IdleView(IdlePhase.STOPPED, "this pool has no scheduler")
+
+    def end_idle_run(self, reference: str) -> None:
+        return
