@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ostler.checks.model import CheckVerdict
 from ostler.checks.registry import CHECKS, find
-from ostler.core.errors import BadInput, OstlerError
+from ostler.checks.runner import arguments_of, end_with_parent
+from ostler.core.errors import OstlerError
 
 
 def main(argv: list[str]) -> int:
@@ -24,8 +25,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--budget", type=float, default=3600.0, metavar="SECONDS", help="stop by then (3600)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--cgroup", metavar="DIR", help="move into this control group first")
+    parser.add_argument("--with-parent", action="store_true", help="end when the process that started this one ends")
     options = parser.parse_args(argv)
     out = sys.stdout.write
+    if options.with_parent:
+        end_with_parent()
     if options.cgroup is not None:
         Path(options.cgroup, "cgroup.procs").write_text("0")
     if options.name is None:
@@ -34,7 +38,8 @@ def main(argv: list[str]) -> int:
             out(json.dumps(line) + "\n" if options.json else f"{check.name:16} {check.summary}\n")
         return 0
     try:
-        result = find(options.name).run(_arguments(options.set, find(options.name).arguments), options.budget)
+        check = find(options.name)
+        result = check.run(arguments_of(check, options.set), options.budget)
     except OstlerError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -45,18 +50,6 @@ def main(argv: list[str]) -> int:
         for key, value in result.measured.items():
             out(f"  {key} = {value}\n")
     return 0 if result.verdict is CheckVerdict.PASSED else 1
-
-
-def _arguments(pairs: list[str], known: object) -> dict[str, str]:
-    arguments = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise BadInput(f"{pair[:60]!r} is no KEY=VALUE", where="--set")
-        if not isinstance(known, dict) or key not in known:
-            raise BadInput(f"this check takes no {key[:40]!r}", where="--set")
-        arguments[key] = value
-    return arguments
 
 
 if __name__ == "__main__":

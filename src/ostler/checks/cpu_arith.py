@@ -13,8 +13,9 @@ import os
 import struct
 import time
 from collections import Counter
+from statistics import median
 
-from ostler.checks.model import Arguments, CheckResult, CheckVerdict, number
+from ostler.checks.model import Arguments, CheckResult, CheckVerdict, floor, number
 
 _ROUNDS = 4000
 
@@ -38,22 +39,28 @@ def run(arguments: Arguments, budget_s: float) -> CheckResult:
     seconds = min(number(arguments, "seconds", 10.0, 0.1, 86_400.0), budget_s)
     allowed = os.sched_getaffinity(0)
     cores = sorted(allowed)
+    percent = floor(arguments, "peer_percent")
     runs: dict[int, list[str]] = {core: [] for core in cores}
+    fastest: dict[int, float] = {}
     end = time.monotonic() + seconds
     turn = 0
     try:
         while time.monotonic() < end:
             core = cores[turn % len(cores)]
             os.sched_setaffinity(0, {core})
+            began = time.perf_counter()
             runs[core].append(block())
+            fastest[core] = min(fastest.get(core, math.inf), time.perf_counter() - began)
             turn += 1
     finally:
         os.sched_setaffinity(0, allowed)
-    return judge(runs)
+    return judge(runs, fastest, percent)
 
 
-def judge(runs: dict[int, list[str]]) -> CheckResult:
-    """Digests per core to a result."""
+def judge(
+    runs: dict[int, list[str]], fastest: dict[int, float] | None = None, percent: float | None = None
+) -> CheckResult:
+    """Digests and best seconds per core to a result. A slow core counts only where somebody said how slow it may be."""
     count = Counter(digest for digests in runs.values() for digest in digests)
     measured: dict[str, str | int | float | bool] = {"cores": len(runs), "repeats": sum(count.values())}
     if not count:
@@ -64,6 +71,19 @@ def judge(runs: dict[int, list[str]]) -> CheckResult:
     if wrong:
         named = ", ".join(map(str, wrong[:16]))
         return CheckResult("cpu-arith", CheckVerdict.FAILED, measured, f"different results on core {named}")
+    middle = median(fastest.values()) if fastest else 0.0
+    if fastest:
+        measured |= {
+            "block_ms_median": round(middle * 1e3, 3),
+            "block_ms_slowest": round(max(fastest.values()) * 1e3, 3),
+        }
+    slow = [
+        core for core, took in (fastest or {}).items() if percent is not None and took > middle * (1 + percent / 100)
+    ]
+    if slow:
+        named = ", ".join(map(str, sorted(slow)[:16]))
+        message = f"more than {percent:g} % slower than the median core: {named}"
+        return CheckResult("cpu-arith", CheckVerdict.FAILED, measured, message)
     thin = sum(1 for digests in runs.values() if len(digests) < 2)
     if thin:
         return CheckResult("cpu-arith", CheckVerdict.INCONCLUSIVE, measured, f"{thin} cores ran less than twice")

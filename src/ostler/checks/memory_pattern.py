@@ -9,10 +9,12 @@ from __future__ import annotations
 import mmap
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
-from ostler.checks.model import Arguments, CheckResult, CheckVerdict, number
+from ostler.checks.model import Arguments, CheckResult, CheckVerdict, floor, number
 
 _PAGE = 1 << 16
+EDAC = Path("/sys/devices/system/edac/mc")
 
 
 def patterns() -> Iterator[tuple[str, bytes]]:
@@ -27,7 +29,8 @@ def run(arguments: Arguments, budget_s: float) -> CheckResult:
     """`mib` of memory, whole rounds of all patterns until `seconds` (at most `budget_s`) are over."""
     mib = int(number(arguments, "mib", 256, 1, 1 << 20))
     seconds = min(number(arguments, "seconds", 10.0, 0.1, 86_400.0), budget_s)
-    began = time.monotonic()
+    least = floor(arguments, "min_mb_s")
+    before, began = uncorrected(), time.monotonic()
     try:
         area = mmap.mmap(-1, mib << 20)
     except (OSError, OverflowError, ValueError) as error:
@@ -43,7 +46,7 @@ def run(arguments: Arguments, budget_s: float) -> CheckResult:
                     message = f"pattern {name} read back differently at offset {wrong} of the area"
                     return CheckResult("memory-pattern", CheckVerdict.FAILED, measured, message)
                 if time.monotonic() - began >= seconds:
-                    return _end(mib, passes, time.monotonic() - began)
+                    return _end(mib, passes, time.monotonic() - began, least, uncorrected() - before)
 
 
 def pass_over(area: mmap.mmap | bytearray, page: bytes, turn: int) -> int | None:
@@ -60,8 +63,26 @@ def pass_over(area: mmap.mmap | bytearray, page: bytes, turn: int) -> int | None
     return None
 
 
-def _end(mib: int, passes: int, took: float) -> CheckResult:
-    measured = {"mib": mib, "passes": passes, "mb_s": round(passes * 2 * mib * 1.048576 / max(took, 1e-9), 1)}
+def uncorrected(edac: Path = EDAC) -> int:
+    """Uncorrectable memory errors that the kernel has counted since boot; 0 where it counts none."""
+    total = 0
+    for counter in edac.glob("mc*/ue_count") if edac.is_dir() else ():
+        try:
+            total += int(counter.read_text())
+        except (OSError, ValueError):
+            continue
+    return total
+
+
+def _end(mib: int, passes: int, took: float, least: float | None = None, errors: int = 0) -> CheckResult:
+    rate = passes * 2 * mib * 1.048576 / max(took, 1e-9)
+    measured = {"mib": mib, "passes": passes, "mb_s": round(rate, 1), "uncorrected": errors}
+    if errors > 0:
+        message = f"{errors} uncorrectable memory errors were counted meanwhile (EDAC)"
+        return CheckResult("memory-pattern", CheckVerdict.FAILED, measured, message)
+    if least is not None and rate < least:
+        message = f"{rate:.0f} MB/s, at least {least:.0f} are wanted"
+        return CheckResult("memory-pattern", CheckVerdict.FAILED, measured, message)
     whole = sum(1 for _ in patterns())
     if passes < whole:
         message = f"only {passes} of {whole} patterns fitted into the time"
