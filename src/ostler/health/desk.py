@@ -18,7 +18,7 @@ from ostler.health import intake, orders, store
 from ostler.health.model import Diagnosis, HealthSettings
 from ostler.nodes import store as nodes
 from ostler.nodes.model import Capability
-from ostler.wire.agent import AgentSettings, Report, ReportAnswer
+from ostler.wire.agent import AgentSettings, Readings, Report, ReportAnswer
 
 log = structlog.get_logger(__name__)
 
@@ -43,16 +43,24 @@ class AgentDesk:
         db: Database,
         settings: HealthSettings,
         on_diagnoses: Callable[[Tx, str, list[Diagnosis]], None],
+        on_readings: Callable[[str, Readings], None] = lambda node_id, readings: None,
+        each_round: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_readings` hears of a node's newest measurements, in the thread that answers: it must only keep them.
+        `each_round` is called about twice a second by this desk's own thread.
+        """
         self._db = db
         self._settings = settings
         self._on_diagnoses = on_diagnoses
+        self._on_readings = on_readings
+        self._each_round = each_round
         self._lock = threading.Lock()
         self._boots: dict[str, str] = {}  # node → the boot that we know of
         self._seen: dict[str, tuple[float, bool | None]] = {}  # node → last heard of, busy (None: not said); to flush
         self._acks: dict[str, int] = {}
         self._with_orders: frozenset[str] = frozenset()
         self._pools: dict[str, str] = {}  # node → pool
+        self._gpus: dict[str, int] = {}  # node → how many GPUs it should have
         self._grants: Mapping[str, frozenset[Capability]] = {}  # pool → what it grants, looked up with the orders
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -73,7 +81,15 @@ class AgentDesk:
     def settings_for(self, tx: Tx, node_id: str) -> AgentSettings:
         """How the agent of a node should behave: what its pool grants, and how often it reports."""
         pool = nodes.get_pool(tx, nodes.get(tx, node_id).pool)
-        return AgentSettings(heartbeat_s=self._settings.heartbeat_s, verbs=_verbs_of(pool.capabilities))
+        return self._agent_settings(pool.capabilities, nodes.expected_gpus(tx, node_id))
+
+    def _agent_settings(self, granted: frozenset[Capability], gpus: int) -> AgentSettings:
+        return AgentSettings(
+            heartbeat_s=self._settings.heartbeat_s,
+            verbs=_verbs_of(granted),
+            readings_s=self._settings.readings_s,
+            expected_gpus=gpus,
+        )
 
     def answer(self, node_id: str, report: Report) -> ReportAnswer:
         """Take a report and answer it once it is durable. Raises `BadInput` for one that cannot be taken."""
@@ -94,11 +110,14 @@ class AgentDesk:
         with self._lock:
             if not report.ended:
                 self._seen[node_id] = (now, self._seen.get(node_id, (now, None))[1] if busy is None else busy)
-            verbs = _verbs_of(self._grants.get(self._pools.get(node_id, ""), frozenset()))
+            granted = self._grants.get(self._pools.get(node_id, ""), frozenset())
+            gpus = self._gpus.get(node_id, -1)
             ordered = node_id in self._with_orders
+        if report.readings is not None and not report.ended:
+            self._on_readings(node_id, report.readings)
         return ReportAnswer(
             ack_seq=ack,
-            settings=AgentSettings(heartbeat_s=self._settings.heartbeat_s, verbs=verbs),
+            settings=self._agent_settings(granted, gpus),
             orders=self._db.read(lambda tx: orders.of_node(tx, node_id)) if ordered else (),
             clock_skew_s=report.sent_at - self._db.clock.real(),
         )
@@ -129,6 +148,7 @@ class AgentDesk:
         while not self._stop.wait(ORDERS_SECONDS):
             try:
                 self.look_for_orders()
+                self._each_round()
                 if self._db.clock.real() - flushed >= flush_every:
                     self.flush()
                     flushed = self._db.clock.real()
@@ -149,10 +169,10 @@ class AgentDesk:
         return ack
 
     def _learn(self, tx: Tx, node_id: str) -> None:
-        pool, grants = nodes.get(tx, node_id).pool, _grants(tx)
+        pool, grants, gpus = nodes.get(tx, node_id).pool, _grants(tx), nodes.expected_gpus(tx, node_id)
         current = store.session(tx, node_id, self._boots.get(node_id, ""))
         with self._lock:
-            self._pools[node_id], self._grants = pool, grants
+            self._pools[node_id], self._grants, self._gpus[node_id] = pool, grants, gpus
             if current is not None:
                 self._acks[node_id] = current["last_seq"]
 

@@ -25,7 +25,10 @@ class Scratch:
 
     gain: Floats
     delta: Floats
+    """The deviation from the mean."""
     fast: Floats
+    reach: Floats
+    """`z` standard deviations, as they were before the sample."""
     spare: Floats
     said: Floats
     mute: Bools
@@ -34,8 +37,8 @@ class Scratch:
     @classmethod
     def of(cls, length: int) -> Scratch:
         """Room for `length` rows."""
-        floats = [np.empty(length, np.float32) for _ in range(5)]
-        return cls(*floats, np.empty(length, np.bool_), np.empty(length, np.bool_))
+        gain, delta, fast, reach, spare, said = (np.empty(length, np.float32) for _ in range(6))
+        return cls(gain, delta, fast, reach, spare, said, np.empty(length, np.bool_), np.empty(length, np.bool_))
 
     def first(self, length: int) -> Scratch:
         """A view of the first `length` rows."""
@@ -62,8 +65,9 @@ def fold(x: Floats, column: Column, decay: Floats, pace: Floats, z: float, floor
     """Take the samples `x` (NaN: none, more is worse) into `column`; says which are worse than their history.
 
     `decay` is what a weight is worth now, 2^(-dt/slow half-life); `pace` what the fast mean takes of a sample,
-    1-2^(-dt/fast half-life). A deviation counts from `z` standard deviations and from `floor`. The answer is scratch.
-    How much history there is to judge by is the caller's question; `scratch.mute` says where `x` is NaN.
+    1-2^(-dt/fast half-life). A deviation counts from `z` standard deviations and from `floor`. The answer is
+    scratch, and so are `delta`, the deviations, `reach`, what they are held against, and `mute`, where `x` is NaN. How
+    much history there is to judge by is the caller's question. Division by 0 is expected.
     """
     s = scratch
     np.not_equal(x, x, out=s.mute)
@@ -86,19 +90,23 @@ def fold(x: Floats, column: Column, decay: Floats, pace: Floats, z: float, floor
     np.maximum(s.gain, pace, out=s.said)
     np.multiply(s.fast, s.said, out=s.fast)
     np.add(column.fast, s.fast, out=column.fast)
-    # Worse than its history? delta * |delta| > z² * variance; no standard deviation is taken as less than floor / z.
-    np.absolute(s.delta, out=s.spare)
-    np.multiply(s.spare, s.delta, out=s.spare)
-    np.maximum(column.variance, np.float32((floor / z) ** 2), out=s.fast)
-    np.multiply(s.fast, np.float32(z * z), out=s.fast)
-    np.greater(s.spare, s.fast, out=s.hot)
+    # Worse than its history? No standard deviation is taken as less than floor / z.
+    np.maximum(column.variance, np.float32((floor / z) ** 2), out=s.reach)
+    np.sqrt(s.reach, out=s.reach)
+    np.multiply(s.reach, np.float32(z), out=s.reach)
+    np.greater(s.delta, s.reach, out=s.hot)
+    # What is worse than that enters the history as just that bad, or the first bad sample would excuse the next; a
+    # history of one sample has no reach yet.
+    np.subtract(np.float32(1), s.gain, out=s.said)
+    np.divide(s.reach, s.said, out=s.spare)
+    np.minimum(s.spare, s.delta, out=s.spare)
     # mean += gain * delta; variance = (1 - gain) * (variance + gain * delta²)
-    np.multiply(s.delta, s.gain, out=s.spare)
-    np.add(column.mean, s.spare, out=column.mean)
-    np.multiply(s.spare, s.delta, out=s.spare)
-    np.add(column.variance, s.spare, out=column.variance)
-    np.multiply(column.variance, s.gain, out=s.spare)
-    np.subtract(column.variance, s.spare, out=column.variance)
+    np.multiply(s.spare, s.gain, out=s.said)
+    np.add(column.mean, s.said, out=column.mean)
+    np.multiply(s.said, s.spare, out=s.said)
+    np.add(column.variance, s.said, out=column.variance)
+    np.multiply(column.variance, s.gain, out=s.said)
+    np.subtract(column.variance, s.said, out=column.variance)
     return s.hot
 
 

@@ -1,9 +1,10 @@
 """What the fleet view compares: twenty figures per GPU, and which way each gets worse. Read by `fleet_view` and by
 whoever fills it.
 
-The figures are those that DCGM exporter publishes as DCGM_FI_DEV_*, and counters arrive as rates. The smallest deviation
-that matters (`floor`, `share`) keeps a figure that never varies from being judged by its noise: eight GPUs of one
-baseboard run at exactly 1980 MHz, and then 1965 is no fault. Those two are Ostler's own choice; `limit` names its source.
+The figures are those that DCGM exporter publishes as DCGM_FI_DEV_*, and counters arrive as rates. The smallest
+deviation that matters (`floor`, `share`) keeps a figure that never varies from being judged by its noise: eight GPUs of
+one baseboard run at exactly 1980 MHz, and then 1965 is no fault. Those two are Ostler's own choice; `limit` names its
+source.
 """
 
 from __future__ import annotations

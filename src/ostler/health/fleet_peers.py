@@ -28,7 +28,7 @@ class Yardstick(NamedTuple):
     def scale(self, median: Floats, mad: Floats) -> Floats:
         """One deviation, so that `z` of them are the least that counts."""
         least = np.maximum(np.float32(self.floor), np.float32(self.share) * np.abs(median)) / np.float32(self.z)
-        return np.maximum(ROBUST * mad, least)
+        return np.asarray(np.maximum(ROBUST * mad, least), np.float32)
 
 
 class Standing(NamedTuple):
@@ -36,7 +36,7 @@ class Standing(NamedTuple):
 
     median: Floats
     z: Floats
-    count: NDArray[np.intp]
+    others: NDArray[np.intp]
     """How many it was compared with."""
 
 
@@ -49,7 +49,7 @@ def _middle(ordered: Floats, count: NDArray[np.intp]) -> Floats:
 
 def against_others(own: Floats, others: Floats, yardstick: Yardstick) -> Standing:
     """Measure `own[k]` against the column `others[:, k]`, in which NaN is nobody."""
-    count = np.asarray(np.count_nonzero(others == others, axis=0), np.intp)
+    count = np.asarray(np.count_nonzero(~np.isnan(others), axis=0), np.intp)
     median = _middle(np.sort(others, axis=0), count)
     mad = _middle(np.sort(np.abs(others - median), axis=0), count)
     return Standing(median, (own - median) / yardstick.scale(median, mad), count)
@@ -70,7 +70,7 @@ def groups_with_an_outlier(values: Floats, yardstick: Yardstick, least: int) -> 
     Only the worst of each group is measured: its siblings are the most alike, so if it does not deviate none does.
     """
     ordered = np.sort(np.ascontiguousarray(values.T), axis=1).T
-    count = np.asarray(np.count_nonzero(ordered == ordered, axis=0), np.intp)
+    count = np.asarray(np.count_nonzero(~np.isnan(ordered), axis=0), np.intp)
     kept = np.flatnonzero(count > least)
     if not len(kept):
         return kept
@@ -78,7 +78,7 @@ def groups_with_an_outlier(values: Floats, yardstick: Yardstick, least: int) -> 
         ordered, count = ordered[:, kept], count[kept]
     median = _middle(ordered, count - 1)
     worst = np.take_along_axis(ordered, (count - 1)[None], axis=0)[0]
-    # Half of the siblings lie below the median: nothing to compute for groups whose worst is within the least that counts.
+    # Most groups end here: their worst is nearer to the median than anything that matters.
     least_deviation = np.maximum(np.float32(yardstick.floor), np.float32(yardstick.share) * np.abs(median))
     suspect = np.flatnonzero(worst - median >= least_deviation)
     if not len(suspect):
@@ -97,14 +97,14 @@ class SkuVerdict(NamedTuple):
     scale: float
     rows: Rows
     """Those that deviate; empty where there are too few to compare or too many to blame."""
-    count: int
+    compared: int
     """How many were compared."""
 
 
 def against_sku(values: Floats, rows: Rows, yardstick: Yardstick, least_peers: int, crowd: float) -> SkuVerdict:
-    """Measure `values[rows]`, all of one SKU, against their median. More than the share `crowd` deviating are a crowd."""
+    """Measure `values[rows]`, all of one SKU, against their median. A share above `crowd` that deviates is a crowd."""
     every = values[rows]
-    said = every[every == every]
+    said = every[~np.isnan(every)]
     count = len(said)
     if count <= least_peers:
         return SkuVerdict(float("nan"), float("nan"), rows[:0], count)

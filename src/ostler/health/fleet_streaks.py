@@ -65,7 +65,7 @@ class Streaks:
         count[ended] = 0
         self._since[column, deviating[before == 0]] = now
         count[deviating] = np.minimum(before, MOST - 1) + 1
-        for index in np.flatnonzero(new):
+        for index in np.flatnonzero(new).tolist():
             row = int(rows[index])
             if row in stands or count[row] >= self._to_stand:
                 since = stands[row].since if row in stands else float(self._since[column, row])

@@ -1,12 +1,12 @@
-"""The whole fleet's GPUs side by side, in memory: who drifts from its own past, who differs from its peers, who is beyond
-a limit. A schedule calls `tick`; whoever receives measurements calls `update`.
+"""The whole fleet's GPUs side by side, in memory: who drifts from its own past, who differs from its peers, who is
+beyond a limit. A schedule calls `tick`; whoever receives measurements calls `update`.
 
-Nothing here is stored: raw metrics stay in the user's Prometheus, and after a restart the view learns anew. An outlier is
-no finding yet: it says which GPU to look at and by how much, and diagnosis decides.
+Nothing here is stored: raw metrics stay in the user's Prometheus, and after a restart the view learns anew. An outlier
+is no finding yet: it says which GPU to look at and by how much, and diagnosis decides.
 
 The arrays are [metric, row] and a row is slot * groups + group, so that one slot of all groups, one figure of all GPUs,
-and the eight siblings of all groups ([8, groups]) each lie in memory as they are read. A group is one baseboard of up to
-eight GPUs; more is worse in every column (`Metric.sign`).
+and the eight siblings of all groups ([8, groups]) each lie in memory as they are read. A group is one baseboard of up
+to eight GPUs; more is worse in every column (`Metric.sign`).
 
 Not thread-safe: one owner calls everything.
 """
@@ -14,7 +14,7 @@ Not thread-safe: one owner calls everything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,8 +28,16 @@ from ostler.health.fleet_streaks import Fact, Streaks
 SLOTS = 8
 """GPUs on one baseboard. A node with more has several groups, and siblings are those of one group."""
 NEVER = -1e18
-BLOCK = 20_480
-"""Rows handled at once: what a block touches fits in the second-level cache."""
+BLOCK = 40_960
+"""Rows handled at once: smaller blocks pay for more calls, and larger ones leave the second-level cache."""
+
+
+class Worse(NamedTuple):
+    """Rows of one block that are worse than their history: by how much, and by how many standard deviations."""
+
+    rows: Rows
+    delta: Floats
+    z: Floats
 
 
 class FleetView:
@@ -53,6 +61,7 @@ class FleetView:
         self._scratch = Scratch.of(min(BLOCK, rows))
         self._values: Floats = np.empty(rows, np.float32)
         self._new: Bools = np.zeros(rows, np.bool_)
+        self._all_new = False
         self._skus: list[str] = []
         self._rows_of_sku: list[Rows] | None = None
         self._group_of: dict[tuple[str, int], int] = {}
@@ -114,9 +123,9 @@ class FleetView:
     def update(self, rows: Sequence[int] | NDArray[Any], matrix: ArrayLike, at: float | NDArray[np.float64]) -> int:
         """Samples `matrix[n, metric]` of `rows[n]`, taken `at` (domain time, one for all or one each).
 
-        NaN is "not said", and so is what cannot be a reading. Until the next tick the newest said figure counts. A sample
-        not newer than the row's last is dropped. Answers how many were taken. Raises `ValueError` on a wrong shape, and
-        on a row that is nobody's.
+        NaN is "not said", and so is what cannot be a reading. Until the next tick the newest said figure counts. A
+        sample not newer than the row's last is dropped. Answers how many were taken. Raises `ValueError` on a wrong
+        shape, and on a row that is nobody's.
         """
         where = np.asarray(rows, np.intp)
         values = np.asarray(matrix, np.float32)
@@ -132,7 +141,7 @@ class FleetView:
             worse = values.T * self._sign
             worse[~((worse >= self._least) & (worse <= self._most))] = np.nan
         if (self._at[where] > self._folded_at[where]).any():
-            worse = np.where(worse == worse, worse, self._stage[:, where])
+            worse = np.where(np.isnan(worse), self._stage[:, where], worse)
         self._stage[:, where] = worse
         self._at[where] = times
         return len(where)
@@ -162,15 +171,17 @@ class FleetView:
         s = self.settings
         at = np.minimum(self._at, now)
         self._new = self._at > self._folded_at
+        self._all_new = bool(self._new.all())
         with np.errstate(under="ignore"):
-            elapsed = np.where(self._new, np.maximum(at - self._folded_at, 1e-3), 0).astype(np.float32)
+            elapsed = np.asarray(at - self._folded_at, np.float32)
+            np.maximum(elapsed, 0, out=elapsed)
             decay = np.exp2(elapsed * np.float32(-1 / s.slow_half_life_s))
             pace = 1 - np.exp2(elapsed * np.float32(-1 / s.fast_half_life_s))
         self._at = at
-        self._folded_at = np.where(self._new, at, self._folded_at)
+        self._folded_at = at.copy()
         utilisation = self._stage[INDEX["utilisation"]] * np.float32(METRICS[INDEX["utilisation"]].sign)
         idle = ~(utilisation >= s.load)
-        with np.errstate(under="ignore", over="ignore"):
+        with np.errstate(under="ignore", over="ignore", divide="ignore"):
             for column, metric in enumerate(METRICS):
                 if metric.at_load:
                     np.copyto(self._stage[column], np.nan, where=idle)
@@ -183,7 +194,7 @@ class FleetView:
 
     def _fold_column(self, column: int, metric: Metric, decay: Floats, pace: Floats, now: float) -> None:
         state = self._column(column)
-        worse: list[Rows] = []
+        worse: list[Worse] = []
         beyond: list[Rows] = []
         limit = None if metric.limit is None else np.float32(metric.limit * metric.sign)
         for start in range(0, len(decay), BLOCK):
@@ -195,13 +206,18 @@ class FleetView:
                 x, part, decay[start:end], pace[start:end], self.settings.z_history, metric.floor, scratch
             )
             if metric.judged and hot.any():
-                worse.append(np.flatnonzero(hot) + start)
+                at = np.flatnonzero(hot)
+                z = scratch.delta[at] / scratch.reach[at] * np.float32(self.settings.z_history)
+                worse.append(Worse(at + start, scratch.delta[at], z))
             if limit is not None and np.greater_equal(x, limit, out=hot).any():
                 beyond.append(np.flatnonzero(hot) + start)
-            np.logical_not(scratch.mute, out=scratch.mute)
-            np.copyto(self._said[column, start:end], scratch.mute, where=self._new[start:end])
+            if self._all_new:
+                np.logical_not(scratch.mute, out=self._said[column, start:end])
+            else:
+                np.logical_not(scratch.mute, out=scratch.mute)
+                np.copyto(self._said[column, start:end], scratch.mute, where=self._new[start:end])
         if metric.judged:
-            self._judge_history(column, metric, _joined(worse), now)
+            self._judge_history(column, metric, worse, now)
         if limit is not None:
             rows = _joined(beyond)
             seen = self._stage[column, rows]
@@ -210,34 +226,24 @@ class FleetView:
         self._stage[column].fill(np.nan)
 
     def _judged(self, column: int) -> Bools:
-        return self._said[column] & self._new
+        return np.asarray(self._said[column] & self._new, np.bool_)
 
-    def _judge_history(self, column: int, metric: Metric, rows: Rows, now: float) -> None:
+    def _judge_history(self, column: int, metric: Metric, worse: list[Worse], now: float) -> None:
         """Of the rows that are worse than their history, those that have one, do not go with the crowd, and matter."""
-        state = self._column(column)
         streaks = self._streaks[Rule.HISTORY]
-        if not len(rows) and streaks.quiet(column):
+        if not worse and streaks.quiet(column):
             return
         judged = self._judged(column)
+        rows = _joined([part.rows for part in worse])
+        facts: list[Fact] = []
         if len(rows):
-            # The deviation as it was before the sample became part of the mean: mean' = mean + gain * delta.
-            gain = 1 / state.weight[rows]
-            delta = (self._stage[column, rows] - state.mean[rows]) / np.maximum(1 - gain, np.float32(1e-3))
-            matters = (state.weight[rows] >= self.settings.learn_samples) & (
-                delta >= np.float32(metric.share) * np.abs(state.mean[rows])
-            )
-            rows, delta = rows[matters], delta[matters]
-            alone = ~self._with_the_crowd(rows, judged)
-            rows, delta = rows[alone], delta[alone]
-        if len(rows):
-            gain = 1 / state.weight[rows]
-            before = state.variance[rows] / np.maximum(1 - gain, np.float32(1e-3)) - gain * delta * delta
-            least = (metric.floor / self.settings.z_history) ** 2
-            z = delta / np.sqrt(np.maximum(before, np.float32(least)))
+            delta, z = (np.concatenate([part[field] for part in worse]) for field in (1, 2))
             seen = self._stage[column, rows]
-            facts = [Fact(float(x), None, None, float(by)) for x, by in zip(seen, z, strict=True)]
-        else:
-            facts = []
+            counts = self._weight[column, rows] >= self.settings.learn_samples
+            counts &= delta >= np.float32(metric.share) * np.abs(seen - delta)
+            counts[counts] = ~self._with_the_crowd(rows[counts], judged)
+            rows = rows[counts]
+            facts = [Fact(float(x), None, None, float(by)) for x, by in zip(seen[counts], z[counts], strict=True)]
         streaks.judge(column, rows, facts, judged, now)
 
     def _with_the_crowd(self, rows: Rows, judged: Bools) -> Bools:
@@ -275,30 +281,29 @@ class FleetView:
             for rows in self._rows_of_sku or ()
         ]  # fmt: skip
         suspects = _joined([verdict.rows for verdict in verdicts])
-        by_sku = np.zeros(len(values), np.bool_)
-        by_sku[suspects] = True
         if s.against is Against.SIBLINGS:
             groups = fleet_peers.groups_with_an_outlier(board, yardstick, s.least_siblings)
             near = (np.arange(SLOTS)[:, None] * self._groups + groups).ravel()
-            suspects = np.union1d(suspects, near[values[near] == values[near]])
+            suspects = np.union1d(suspects, near[~np.isnan(values[near])])
         streaks = self._streaks[Rule.PEERS]
         if not len(suspects) and streaks.quiet(column):
             return
         siblings = fleet_peers.against_siblings(board, suspects // self._groups, suspects % self._groups, yardstick)
-        alone = siblings.count < s.least_siblings
-        needs_sku = alone if s.against is Against.SIBLINGS else np.ones(len(suspects), np.bool_)
-        out = (alone | (siblings.z >= s.z_peers)) & (by_sku[suspects] | ~needs_sku)
+        alone = siblings.others < s.least_siblings
+        out = alone | (siblings.z >= s.z_peers)
         facts = []
         for row, few, median, z in zip(
             suspects[out], alone[out], siblings.median[out], siblings.z[out], strict=True
         ):  # fmt: skip
             sku = verdicts[self._sku[row]]
             known = sku.median == sku.median
-            far = [float(z)] * (not few) + [(float(values[row]) - sku.median) / sku.scale] * bool(known)
+            far = [] if few else [float(z)]
+            if known and (few or s.against is Against.BOTH):
+                far.append((float(values[row]) - sku.median) / sku.scale)
             facts.append(
                 Fact(float(values[row]), None if few else float(median), sku.median if known else None, min(far))
             )
-        judged = self._judged(column) & (values == values)
+        judged = self._judged(column) & ~np.isnan(values)
         streaks.judge(column, suspects[out], facts, judged, now)
 
 
@@ -308,7 +313,6 @@ def _joined(parts: list[Rows]) -> Rows:
 
 def _outlier(node_id: str, gpu: int, metric: Metric, rule: Rule, fact: Fact) -> Outlier:
     """A fact with its signs set back."""
-    sibling, sku = (
-        None if median is None else median * metric.sign for median in (fact.sibling_median, fact.sku_median)
-    )
+    medians = (fact.sibling_median, fact.sku_median)
+    sibling, sku = (None if median is None else median * metric.sign for median in medians)
     return Outlier(node_id, gpu, metric.name, rule, fact.value * metric.sign, sibling, sku, fact.z, fact.since)
