@@ -15,7 +15,7 @@ class Limits:
     # ── the host: InfiniBand, Ethernet, clock, disks, filesystems, memory, services ──────────────────────────────────
 
     gone_looks: int = 3
-    """Looks in a row without a part before it counts as gone, or as unreadable (NVSentinel: NIC missing for 3 polls)."""
+    """Looks in a row without a part before it is gone, or unreadable (NVSentinel: NIC missing for 3 polls)."""
     settle_s: float = 600.0
     """After boot, what was there before it may still be coming up (UFM's netfix: a reboot explains 10 minutes)."""
     sticky_s: float = 3600.0
@@ -69,3 +69,32 @@ class Limits:
     """Less than the smallest server DIMM, more than what kernels reserve differently; a quarter on small machines."""
     memory_corrected_day: int = 50
     """Corrected errors of one DIMM in 24 h (rasdaemon's default for a page: 50 in 24 h)."""
+
+    # ── GPUs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    looks: int = 2
+    """Looks in a row that must agree before a noisy value of a GPU is a fault, or is over (own choice)."""
+    cooled_c: float = 3.0
+    """Degrees below the slowdown temperature at which `gpu-hot` ends (own choice: hysteresis)."""
+    slowdown_per_min: float = 0.6
+    """Share of `slowdown_window_s` in hardware slowdown (gpud looks once a minute: 0.6 events/min over 10 min)."""
+    slowdown_window_s: float = 600.0
+    replays_per_min: float = 8.0
+    """PCIe replays (DCGM, dcgm_gpu_hardware_limits.h: 8 per minute is the most that is recommended)."""
+    replay_window_s: float = 600.0
+    nvlink_recoveries: int = 5
+    """Replays and recoveries of one link in `nvlink_window_s` (Imbue's host checks: 5 NVLink errors; window: own)."""
+    nvlink_window_s: float = 3600.0
+    nvlink_crc_per_s: float = 100.0
+    """CRC errors of one link (DCGM, the same file: they matter at rates of 100 a second and more)."""
+    ecc_corrected: int = 10_000
+    """Corrected errors in `ecc_window_s` (what Azure's node health check accepts of SRAM in all; window: own)."""
+    ecc_window_s: float = 3600.0
+    retired_pages: int = 60
+    """Retired pages of a GPU that cannot remap rows (DCGM, the same file)."""
+    loaded: float = 0.1
+    """Share of time with work from which on a PCIe link must run at its generation (own choice)."""
+    capped: float = 0.99
+    """Share of the default power limit below which a GPU counts as capped (own choice: rounding)."""
+    fabric_grace_s: float = 300.0
+    """What a GPU may take to register with its fabric after its first look (own choice: fabric managers start late)."""
