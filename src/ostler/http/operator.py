@@ -39,6 +39,12 @@ class Loop:
     age: Callable[[], float | None]
     stale_after: float
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether it stands still, or never ran."""
+        age = self.age()
+        return age is None or age > self.stale_after
+
 
 class ProblemDocument(BaseModel):
     """An error (RFC 9457), as `http/problems.py` writes it."""

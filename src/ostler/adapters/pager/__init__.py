@@ -1,0 +1,1 @@
+"""Where a person is called: a port, Alertmanager and PagerDuty behind it, and the fake."""
