@@ -104,6 +104,10 @@ class Client:
         except httpx2.TransportError as error:
             raise self._unreachable(error) from error
 
+    def download(self, path: str, **params: object) -> bytes:
+        """A file as the server has it."""
+        return self._answer("GET", path, params=params).content
+
     def _send(
         self,
         method: str,
@@ -112,6 +116,22 @@ class Client:
         params: Mapping[str, object] | None = None,
         json: Mapping[str, Any] | None = None,
     ) -> Any:
+        answer = self._answer(method, path, params=params, json=json)
+        if not answer.content:
+            return None
+        try:
+            return answer.json()
+        except ValueError:
+            raise Permanent(f"{self.url} answered something that is no JSON; is it an Ostler server?") from None
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        json: Mapping[str, Any] | None = None,
+    ) -> httpx2.Response:
         headers = {} if method == "GET" else {"Idempotency-Key": new_id("cli")}
         try:
             answer = self._http.request(method, path, params=_query(params or {}), json=json, headers=headers)
@@ -119,12 +139,7 @@ class Client:
             raise self._unreachable(error) from error
         if answer.status_code >= 400:
             raise _error(answer, self.url)
-        if not answer.content:
-            return None
-        try:
-            return answer.json()
-        except ValueError:
-            raise Permanent(f"{self.url} answered something that is no JSON; is it an Ostler server?") from None
+        return answer
 
     def _unreachable(self, error: httpx2.TransportError) -> Unreachable:
         why = str(error) or type(error).__name__

@@ -95,6 +95,7 @@ bmc_watch = sa.Table(
     maybe_at("polled_at"),  # domain time of the last answer
     number("failures"),  # in a row
     json("firmware"),  # component -> version, as last read
+    json("inventory"),  # adapters.bmc.port.BmcInventory as last read
     comment="How far the out-of-band watch has read each BMC",
 )
 

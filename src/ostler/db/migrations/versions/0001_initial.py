@@ -434,6 +434,7 @@ def upgrade() -> None:
         sa.Column("polled_at", sa.Double(), nullable=True),
         sa.Column("failures", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("firmware", JSON, nullable=False),
+        sa.Column("inventory", JSON, nullable=False),
         sa.ForeignKeyConstraint(["node_id"], ["node.id"], name=op.f("fk_bmc_watch_node_id")),
         sa.PrimaryKeyConstraint("node_id", name=op.f("pk_bmc_watch")),
         comment="How far the out-of-band watch has read each BMC",
