@@ -60,13 +60,22 @@ fast: setup  ## The tests that touch nothing, under a minute
 test: setup packages  ## Every test, with the real components
 	$(BIN)/pytest tests -n 2 --dist loadgroup
 
+.PHONY: torch
+torch: setup  ## Install PyTorch, for the checks that compute on GPUs and their tests
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-gpu.txt
+
+.PHONY: test-gpu
+test-gpu: $(if $(GPU_PYTHON),,torch)  ## The GPU checks on this machine's GPUs, with their figures (GPU_PYTHON=… uses that PyTorch)
+	PYTHONPATH=src $(or $(GPU_PYTHON),$(BIN)/python) -m pytest tests/gpu -s -rs -o addopts= -o filterwarnings=default \
+	  --import-mode=importlib --confcutdir=tests/gpu
+
 .PHONY: proof
 proof: setup packages  ## The long campaigns: hundreds of kill points, fuzzing; prints what they did
 	$(BIN)/python -m scripts.proof
 
 .PHONY: bench
 bench: setup  ## The benchmarks, quick; each prints one JSON document last
-	@for name in scan agent twin; do echo "== $$name" >&2; $(BIN)/python -m bench.$$name --quick | tail -n 1; done
+	@for name in scan agent twin fleet bmc; do echo "== $$name" >&2; $(BIN)/python -m bench.$$name --quick | tail -n 1; done
 
 .PHONY: generate
 generate: setup  ## Renew what is generated from the code: diagram, OpenAPI, first migration
