@@ -2,9 +2,11 @@
 
 The agent is the real command in a process of its own, following a file (one clean kernel line in every millisecond or
 so, one fault in a hundred lines) and, where /dev/kmsg can be read, the kernel's ring as well; the server is the tests'
-collector over real TLS on the same machine, so the network is not in the numbers. CPU and memory come from /proc of
-the agent alone. The baseline is the naive follower: `re.search` of each line against each pattern of a short list, in
-the same process run, per line.
+collector over real TLS on the same machine, so the network is not in the numbers. All passive monitors are on: eight
+GPUs by a mock of NVIDIA's library that the real bindings load (so the driver's own time is not in the numbers), the
+rest from this machine's /sys and /proc. CPU and memory come from /proc of the agent and of its monitors' process
+together; PSS counts what both share once. The baseline is the naive follower: `re.search` of each line against each
+pattern of a short list, in the same process run, per line.
 """
 
 from __future__ import annotations
@@ -22,26 +24,54 @@ from pathlib import Path
 
 from bench.report import document, target
 from ostler.faults import Detector
-from tests.flow.agent.collector import Authority, Collector
+from tests.flow.agent.collector import Authority, Collector, Memory
+from tests.nvml.machine import Machine
 
-COMMAND = (sys.executable, "-c", "import typer; from ostler.cli.agent import agent_command; typer.run(agent_command)")
+CODE = (
+    "import typer, pathlib, os, ostler.agent.run as run; run.ROOT = pathlib.Path(os.environ['BENCH_ROOT']);"
+    "from ostler.cli.agent import agent_command; typer.run(agent_command)"
+)
+COMMAND = (sys.executable, "-c", CODE)
 CLEAN = "{stamp} gpu-1 kernel: nvme nvme0: {n}/0/0 default/read/poll queues of an ordinary line that means nothing"
 FAULT = "{stamp} gpu-1 kernel: NVRM: Xid (PCI:0000:{bus:02x}:00): 79, pid={n}, GPU has fallen off the bus."
-_TICK = os.sysconf("SC_CLK_TCK")
+MONITORS = 8
+
+
+def tree(pid: int) -> tuple[int, ...]:
+    """The agent and its monitors' process."""
+    return (pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
+    """User and system time of both processes so far, to the nanosecond of the scheduler."""
+    spent = 0
+    for one in tree(pid):
+        for task in Path(f"/proc/{one}/task").iterdir():
+            spent += int((task / "schedstat").read_text().split()[0])
+    return spent / 1e9
 
 
 def memory_mb(pid: int, key: str) -> float:
-    """VmRSS or VmHWM in MB of 10^6 bytes."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    """VmRSS or VmHWM (status), Pss (smaps_rollup) of one process in MB of 10^6 bytes."""
+    name = "smaps_rollup" if key == "Pss" else "status"
+    for line in Path(f"/proc/{pid}/{name}").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024 / 1e6
     raise ValueError(key)
+
+
+def whole(pid: int, key: str) -> float:
+    """The sum over both processes."""
+    return sum(memory_mb(one, key) for one in tree(pid))
+
+
+def furnish(machine: Machine) -> None:
+    """This machine's own trees below the mock's root, but for its PCI bus."""
+    for name in ("proc", "etc", "run", "dev", "usr"):
+        (machine.root / name).symlink_to(f"/{name}")
+    for entry in Path("/sys").iterdir():
+        if entry.name != "bus":
+            (machine.root / "sys" / entry.name).symlink_to(entry)
 
 
 def stamp(at: float) -> str:
@@ -98,6 +128,11 @@ def ours(lines: list[bytes]) -> float:
     return (time.perf_counter() - begin) / len(lines) * 1e6
 
 
+def alive(memory: Memory) -> set[str]:
+    """Monitors that have looked, well or not."""
+    return {signal.device for signal in memory.signals() if signal.code in ("census", "dead")}
+
+
 def main(quick: bool) -> None:
     seconds = 8.0 if quick else 60.0
     with tempfile.TemporaryDirectory() as name:
@@ -108,23 +143,29 @@ def main(quick: bool) -> None:
         log.touch()
         ca = {"ca_sha256": collector.authority.sha256, "ca_pem": collector.authority.pem}
         seed.write_text(json.dumps({"server": collector.url, "token": "token-1", "nonce": "n", **ca}))
+        machine = Machine(folder)
+        furnish(machine)
+        environment = {**os.environ, **machine.environment, "BENCH_ROOT": str(machine.root)}
         kmsg = ("--source", "kmsg") if os.access("/dev/kmsg", os.R_OK) else ()
         state = ("--state-dir", str(folder / "state"))
-        first = subprocess.Popen((*COMMAND, "--seed", str(seed), *state, "--file", str(log)))
+        joins = (*COMMAND, "--seed", str(seed), *state, "--file", str(log), "--no-monitors")
+        first = subprocess.Popen(joins, env=environment)
         memory.wait_until(lambda: bool(memory.reports), "a report")
         first.send_signal(signal.SIGTERM)  # the join loads what a joined agent never does: measure the second life
         first.wait()
         known = len(memory.reports)
-        child = subprocess.Popen((*COMMAND, *state, "--file", str(log), *kmsg))
+        child = subprocess.Popen((*COMMAND, *state, "--file", str(log), *kmsg), env=environment)
         try:
             memory.wait_until(lambda: len(memory.reports) > known, "a report of the second life")
+            memory.wait_until(lambda: len(alive(memory)) == MONITORS, "a census of every monitor")
             idle, _ = measure(child.pid, log, 0, seconds, 0)
             busy, written = measure(child.pid, log, 100, seconds, 0.1)
             memory.wait_until(lambda: len(memory.signals()) >= len(written), "all signals")
-            rss = memory_mb(child.pid, "VmRSS")
+            processes = [memory_mb(one, "VmRSS") for one in tree(child.pid)]
+            rss, pss = sum(processes), whole(child.pid, "Pss")
             before = len(memory.signals())
             flood, _ = measure(child.pid, log, 20_000, seconds / 2, 0.5)
-            peak = memory_mb(child.pid, "VmHWM")
+            peak = whole(child.pid, "VmHWM")
             flooded = len(memory.signals()) - before
         finally:
             child.send_signal(signal.SIGTERM)
@@ -145,6 +186,11 @@ def main(quick: bool) -> None:
         "cpu_percent_20000_lines_s": round(flood, 1),
         "signals_of_the_flood": flooded,
         "rss_mb": round(rss, 1),
+        "rss_mb_agent": round(processes[0], 1),
+        "rss_mb_monitors": round(sum(processes[1:]), 1),
+        "pss_mb": round(pss, 1),
+        "monitors": MONITORS,
+        "gpus": len(machine.addresses),
         "rss_peak_mb": round(peak, 1),
         "latency_ms_p50": round(statistics.median(latencies) * 1000, 1),
         "latency_ms_p99": round(p99 * 1000, 1),
@@ -164,7 +210,8 @@ def main(quick: bool) -> None:
                 "signal_leaves_s": target(1.0, p99, "<="),
             },
             notes="server on the same machine; a file is looked at every 0.2 s, /dev/kmsg wakes the agent at once; "
-            "the CPU target is for a quiet node; 100 and 20,000 lines/s are floods",
+            "the CPU target is for a quiet node; 100 and 20,000 lines/s are floods; rss_mb adds "
+            "what the two processes share twice, pss_mb once; the GPUs are a mock library's",
         )
     )
 

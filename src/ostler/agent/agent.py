@@ -1,12 +1,13 @@
 """The agent itself: a machine that is stepped. Run by `run.py` on a node, and a thousand at a time by the twin.
 
-One `poll()` (the twin calls it when it gave a scripted source a line): read the sources, detect, fold, keep; step the
-orders; send one report if something is due; write the spool. It never sleeps; it blocks only in `transport.report`,
-for its time-outs at most. It answers the real seconds until it wants to be polled again, sooner if a source's
-descriptor becomes readable.
+One `poll()` (the twin calls it when it gave a scripted source a line): read the sources, detect, fold, keep; step
+monitors and orders; send one report if something is due; write the spool. It never sleeps; it blocks only in
+`transport.report`, for its time-outs at most. It answers the real seconds until it wants to be polled again, sooner if
+a descriptor becomes readable.
 
 What is due when: a fatal signal or a result at once; other signals after at most half a second, together; a heartbeat
-every `heartbeat_s` domain seconds, jittered by a tenth; the inventory at the start and every `report_inventory_s`.
+every `heartbeat_s` domain seconds, jittered by a tenth, with the GPUs' readings every `readings_s`; the inventory at
+the start and every `report_inventory_s`.
 After a failure reports wait: the delay doubles from 1 s to 60 s with jitter, 5 to 10 minutes when this identity is
 refused. Scheduling uses a monotonic clock, so a clock that is set does not stall it.
 """
@@ -16,17 +17,19 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ostler import __version__
 from ostler.agent.buffer import Buffer, Window
+from ostler.agent.monitors.port import Monitors
 from ostler.agent.orders import Orders
 from ostler.agent.sources.port import LogLine, Source
 from ostler.agent.throttle import WINDOW_S, Throttle
 from ostler.agent.translate import is_urgent, signal_of
 from ostler.agent.transport import SKEW_S, Transport
+from ostler.agent.watch import Watch
 from ostler.core.clock import Clock
 from ostler.core.errors import BadInput, Forbidden, Permanent, Temporary, Unauthenticated
 from ostler.faults.model import Fault
@@ -97,6 +100,7 @@ class Agent:
         node: Node,
         detector: Detects,
         orders: Orders,
+        monitors: Monitors | None = None,
         settings: AgentSettings = AgentSettings(),
         ticks: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
@@ -117,6 +121,7 @@ class Agent:
         self._on_settings = on_settings
         self._throttle = Throttle(clock.real_seconds(WINDOW_S))
         now = ticks()
+        self._watch = Watch(monitors, clock, now)
         first_beat = now + self._rng.random() * min(1.0, self._beat_every())
         self._due = _Due(first_beat, inventory=now, reads={source.name: now for source in sources})
         self._worked: dict[str, float] = {}
@@ -138,6 +143,8 @@ class Agent:
             more |= self._read(source, now)
         for signal in self._throttle.due(now):
             self._keep(signal, now)
+        for signal in self._watch.step(now):
+            self._keep(signal, now)
         self._orders.step()
         if self._orders.results():
             self._due.report = now
@@ -147,8 +154,9 @@ class Agent:
         return 0.0 if more else max(0.0, self._next_due() - self._ticks())
 
     def close(self) -> None:
-        """Stops orders and sources and writes the spool. What is unsent waits there for the next life."""
+        """Stops orders, monitors and sources and writes the spool. What is unsent waits there for the next life."""
         self._orders.close()
+        self._watch.close()
         for source in self._sources:
             source.close()
         self._transport.close()
@@ -159,7 +167,12 @@ class Agent:
 
     def descriptors(self) -> list[int]:
         """Descriptors whose readability should end the wait."""
-        return [fd for source in self._sources if (fd := source.fileno()) is not None]
+        found = [source.fileno() for source in self._sources]
+        return [fd for fd in (*found, self._watch.fileno()) if fd is not None]
+
+    def tell_inventory(self) -> None:
+        """What the node is made of has become better known: say it again."""
+        self._due.inventory = self._ticks()
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -221,7 +234,7 @@ class Agent:
         return max(due, self._due.not_before)
 
     def _next_due(self) -> float:
-        due = self._next_report()
+        due = min(self._next_report(), self._watch.next_due(self._ticks()))
         for source in self._sources:
             if source.fileno() is None:
                 due = min(due, self._due.reads[source.name])
@@ -259,9 +272,11 @@ class Agent:
 
     def _compose(self, window: Window, current: bool) -> Report:
         now = self._ticks()
-        heartbeat = inventory = None
+        heartbeat = inventory = readings = None
         if current:
             heartbeat = self._heartbeat(now)
+            if self._synced and self._doubt is None:
+                readings = self._watch.readings(now, self.settings)
             if now >= self._due.inventory and self._doubt is None:
                 inventory = self._node.inventory()
         return Report(
@@ -274,18 +289,16 @@ class Agent:
             heartbeat=heartbeat,
             inventory=inventory,
             results=self._orders.results() if current else (),
+            readings=readings,
             agent_version=__version__,
         )
 
     def _heartbeat(self, now: float) -> Heartbeat:
         scale = self._clock.real_seconds(1.0)
-        monitors: Mapping[str, float] = {
-            source.name: (now - self._worked[source.name]) / scale if source.name in self._worked else -1.0
-            for source in self._sources
-        }
-        return Heartbeat(
-            uptime_s=self._node.uptime(), busy=self._node.busy(), driver=self._node.driver(), monitors=monitors
-        )
+        worked = {source.name: self._worked.get(source.name) for source in self._sources}
+        read = {name: -1.0 if at is None else (now - at) / scale for name, at in worked.items()}
+        node = self._node
+        return Heartbeat(node.uptime(), node.busy(), node.driver(), {**read, **self._watch.worked()})
 
     def _accepted(self, window: Window, report: Report, answer: ReportAnswer, current: bool) -> bool:
         now = self._ticks()
@@ -332,6 +345,10 @@ class Agent:
         if isinstance(error, BadInput) and report.inventory is not None:
             _log.error("the server does not take this node's inventory: %s", error)
             self._due.inventory = self._ticks() + REFUSED_S[1]
+            return True
+        if isinstance(error, BadInput) and report.readings is not None:
+            _log.error("the server does not take the GPUs' readings: %s", error)
+            self._watch.refused(self._ticks() + REFUSED_S[1])
             return True
         if isinstance(error, BadInput) and window.entries:
             if self._most == REPORT_SIGNALS:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from ostler.agent.monitors.lines import Serial
 from ostler.checks.gpu_present import nvidia_gpus
 from ostler.wire.agent import Disk, Gpu, Inventory, Nic, Psu, System
 from ostler.wire.decode import fit
@@ -19,7 +20,16 @@ from ostler.wire.decode import fit
 BUSY_EVERY_S = 15.0
 """Real seconds for which one look at who holds the GPUs is good."""
 _DAEMONS = frozenset(
-    {"nvidia-persiste", "nv-hostengine", "nv-fabricmanage", "dcgm-exporter", "nvidia-smi", "nvidia-imex", "Xorg"}
+    {
+        "nvidia-persiste",
+        "nv-hostengine",
+        "nv-fabricmanage",
+        "dcgm-exporter",
+        "nvidia-smi",
+        "nvidia-imex",
+        "Xorg",
+        "ostler-monitors",
+    }
 )
 """Programs (as /proc/PID/comm cuts them) that hold a GPU without being a workload."""
 _TEXT = 128
@@ -28,9 +38,16 @@ _TEXT = 128
 class RealNode:
     """This machine."""
 
-    def __init__(self, root: Path = Path("/"), ticks: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        ticks: Callable[[], float] = time.monotonic,
+        serials: Callable[[], Mapping[str, Serial]] = dict,
+    ) -> None:
+        """`serials`: PCI address → what only the driver's library says of a GPU (the monitors' process asks it)."""
         self._root = root
         self._ticks = ticks
+        self._serials = serials
         self._busy: tuple[float, bool | None] | None = None
 
     def uptime(self) -> float:
@@ -49,8 +66,12 @@ class RealNode:
 
     def busy(self) -> bool | None:
         """Whether a process other than NVIDIA's daemons holds a GPU; None: no driver here, or not allowed to see."""
+        return self.busy_within(BUSY_EVERY_S)
+
+    def busy_within(self, seconds: float) -> bool | None:
+        """The same, from a look that is at most so old: a check that yields to work is asked often."""
         now = self._ticks()
-        if self._busy is None or now - self._busy[0] > BUSY_EVERY_S:
+        if self._busy is None or now - self._busy[0] > seconds:
             self._busy = (now, self._look())
         return self._busy[1]
 
@@ -92,13 +113,21 @@ class RealNode:
     # ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _gpus(self) -> Iterator[Gpu]:
-        """The bus says how many; the driver's /proc adds the model and the VBIOS where it is loaded."""
+        """The bus says how many; the driver's /proc adds the model and the VBIOS where it is loaded, NVML the rest."""
+        serials = self._serials()
         for address in nvidia_gpus(self._root / "sys/bus/pci/devices"):
             facts = {}
             for line in self._read(self._root / f"proc/driver/nvidia/gpus/{address}/information", 4096).splitlines():
                 key, _, value = line.partition(":")
                 facts[key.strip()] = fit(value.strip(), _TEXT)
-            yield Gpu(address, model=facts.get("Model", ""), vbios=facts.get("Video BIOS", ""))
+            asked = serials.get(address, Serial(address))
+            yield Gpu(
+                address,
+                facts.get("Model", "") or asked.model,
+                asked.serial,
+                facts.get("Video BIOS", "") or asked.vbios,
+                asked.memory_gib,
+            )
 
     def _nics(self) -> Iterator[Nic]:
         for folder in self._folders("sys/class/net"):
@@ -165,9 +194,21 @@ class RealNode:
                     target = os.readlink(f"{process}/fd/{link}")  # noqa: PTH115
                 except OSError:
                     continue
-                if target.startswith("/dev/nvidia") and target[11:].isdecimal():
+                if target.startswith("/dev/nvidia") and target[11:].isdecimal() and not self._is_ours(process.name):
                     return True
         return None if denied else False
+
+    def _is_ours(self, pid: str) -> bool:
+        """Whether a process descends from this agent: a check that it runs is no workload."""
+        for _ in range(64):
+            if pid == str(os.getpid()):
+                return True
+            # "PID (comm) STATE PPID …"; comm may hold anything, parentheses too
+            after = self._read(self._root / "proc" / pid / "stat", 512).rpartition(")")[2].split()
+            pid = after[1] if len(after) > 1 else "0"
+            if pid in ("0", "1"):
+                return False
+        return False
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

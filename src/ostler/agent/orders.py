@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,9 @@ REMEMBERED = 256
 """Orders whose result is kept after the server has it, so that a late repeat is not run again."""
 RUNNING = 4
 """Orders that run side by side; the next ones wait their turn."""
+
+YIELDS = "yields"
+"""Argument of an order: `true` stops it as soon as a workload takes a GPU. No verb sees it."""
 
 _log = logging.getLogger("ostler.agent")
 
@@ -68,6 +71,8 @@ class _Entry:
 class _Running:
     execution: Execution
     until: float
+    yields: bool = False
+    """It stops when a workload takes the node: what it was asked for is not worth anybody's time."""
 
 
 class OrderBook:
@@ -121,8 +126,11 @@ class Orders:
         book: OrderBook,
         clock: Clock,
         boot_id: str,
+        busy: Callable[[], bool | None] = lambda: None,
     ) -> None:
+        """`busy`: whether a workload is on the node now, our own checks aside; asked often while a check yields."""
         self._verbs = verbs
+        self._busy = busy
         self._allowed = frozenset(allowed)
         self._book = book
         self._clock = clock
@@ -157,6 +165,9 @@ class Orders:
             if result is None and now >= running.until:
                 running.execution.stop()
                 result = OrderResult(order_id, Verdict.INCONCLUSIVE, "stopped: it was over its deadline")
+            elif result is None and running.yields and self._busy() is True:
+                running.execution.stop()
+                result = OrderResult(order_id, Verdict.INCONCLUSIVE, "stopped: a workload came", {"stopped": True})
             if result is not None:
                 del self._running[order_id]
                 entry = self._book.entries[order_id]
@@ -199,13 +210,18 @@ class Orders:
             del self._book.entries[order.id]
             self._finish(order, Verdict.FAILED, f"not started: the agent cannot write its journal ({error})")
             return
+        if order.arguments.get(YIELDS) == "true" and self._busy() is True:
+            stopped = OrderResult(order.id, Verdict.INCONCLUSIVE, "a workload is on the node", {"stopped": True})
+            entry.result = replace(stopped, started_at=now, finished_at=now)
+            self._try_save()
+            return
         _log.info("order %s: %s %s", order.id, order.verb, dict(order.arguments))
         try:
             execution = self._verbs[order.verb].start(order)
         except OstlerError as error:
             self._finish(order, Verdict.FAILED, str(error))
             return
-        self._running[order.id] = _Running(execution, now + order.deadline_s)
+        self._running[order.id] = _Running(execution, now + order.deadline_s, order.arguments.get(YIELDS) == "true")
 
     def _finish(self, order: Order, verdict: Verdict, message: str) -> None:
         now = self._clock.now()

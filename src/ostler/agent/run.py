@@ -21,6 +21,7 @@ from ostler.agent.agent import BACKOFF_S, Agent
 from ostler.agent.inventory import RealNode
 from ostler.agent.join import Identity, IdentityStore, join, read_seed
 from ostler.agent.keys import make_apart
+from ostler.agent.monitors.child import ChildMonitors, command
 from ostler.agent.orders import FileOrderBook, Orders
 from ostler.agent.renewal import RenewingTransport
 from ostler.agent.sources.file import FileSource
@@ -29,12 +30,21 @@ from ostler.agent.sources.kmsg import KmsgSource
 from ostler.agent.sources.port import Source
 from ostler.agent.spool import SpoolBuffer
 from ostler.agent.transport import address
-from ostler.agent.verbs import real_verbs
+from ostler.agent.verbs import VERBS, real_verbs
 from ostler.core.clock import Clock, SystemClock
 from ostler.core.errors import BadInput, Conflict, Temporary, Unavailable
 from ostler.faults import Detector
 from ostler.wire.agent import AgentSettings
 from ostler.wire.boot import Seed
+
+MONITORS = ("gpu", "infiniband", "ethernet", "clock", "disks", "filesystems", "memory", "services")
+"""Their names, which only the process that runs them knows by itself: a test compares."""
+
+ROOT = Path("/")
+"""Where the monitors find /proc and /sys; a bench has GPUs in a tree of its own."""
+
+BUSY_WITHIN_S = 2.0
+"""A check that yields to work is stopped so soon after the work came (real seconds), and a look later."""
 
 _log = logging.getLogger("ostler.agent")
 
@@ -61,18 +71,25 @@ class Options:
     from_beginning: bool = False
     allow: tuple[str, ...] = ()
     trust_user_lines: bool = False
+    monitors: tuple[str, ...] | None = ()
+    """Names of the monitors that run; empty: all; None: none."""
 
 
 def run(options: Options) -> None:
     """Runs until SIGTERM or SIGINT. Raises OstlerError for what a person must mend; the server being away is none."""
-    verbs = real_verbs()
     for verb in options.allow:
-        if verb not in verbs:
-            raise BadInput(f"there is no verb {verb[:40]!r}; there are {', '.join(verbs)}", where="--allow")
+        if verb not in VERBS:
+            raise BadInput(f"there is no verb {verb[:40]!r}; there are {', '.join(VERBS)}", where="--allow")
+    for name in options.monitors or ():
+        if name not in MONITORS:
+            raise BadInput(f"there is no monitor {name[:40]!r}; there are {', '.join(MONITORS)}", where="--monitors")
     if options.server is not None:
         address(options.server)
     with _locked(options.state), _stopping() as stop:
-        clock, node, store = SystemClock(), RealNode(), IdentityStore(options.state)
+        clock, store = SystemClock(), IdentityStore(options.state)
+        settings = store.load_settings()
+        monitors = _monitors(options, clock, settings)
+        node = RealNode(serials=monitors.serials) if monitors is not None else RealNode()
         boot_id = node.boot_id() or "unknown"
         identity = _identity(options, store, node, clock, stop)
         if identity is None:
@@ -82,6 +99,7 @@ def run(options: Options) -> None:
             book = FileOrderBook(options.state / "orders.json")
         except OSError as error:
             raise Unavailable(f"the state folder cannot be used: {error}", where=str(options.state)) from None
+        verbs = real_verbs(monitors, options.state / "gpu-reset.json")
         agent = Agent(
             sources=_sources(options, clock, boot_id),
             buffer=buffer,
@@ -89,10 +107,13 @@ def run(options: Options) -> None:
             clock=clock,
             node=node,
             detector=Detector(node.driver() or None, options.trust_user_lines),
-            orders=Orders(verbs, options.allow, book, clock, boot_id),
-            settings=store.load_settings(),
-            on_settings=lambda settings: _keep_settings(store, settings),
+            orders=Orders(verbs, options.allow, book, clock, boot_id, lambda: node.busy_within(BUSY_WITHIN_S)),
+            monitors=monitors,
+            settings=settings,
+            on_settings=lambda settings: _keep_settings(store, settings, monitors),
         )
+        if monitors is not None:
+            monitors.on_serials = agent.tell_inventory
         server = options.server or identity.server
         _log.info("agent of %s (%s), reporting to %s, boot %s", identity.node_name, identity.node_id, server, boot_id)
         try:
@@ -240,7 +261,19 @@ def _kmsg(options: Options, clock: Clock, boot_id: str) -> Source:
     return KmsgSource(clock, boot_id, trust_user_facility=options.trust_user_lines)
 
 
-def _keep_settings(store: IdentityStore, settings: AgentSettings) -> None:
+def _monitors(options: Options, clock: Clock, settings: AgentSettings) -> ChildMonitors | None:
+    chosen = options.monitors
+    if chosen is None:
+        return None
+    keep = options.state / "monitors.json"
+    return ChildMonitors(
+        lambda gpus: command(ROOT, chosen, gpus, keep), at=clock.now, expected_gpus=settings.expected_gpus
+    )
+
+
+def _keep_settings(store: IdentityStore, settings: AgentSettings, monitors: ChildMonitors | None) -> None:
+    if monitors is not None:
+        monitors.expect(settings.expected_gpus)
     try:
         store.save_settings(settings)
     except OSError as error:

@@ -1,4 +1,5 @@
-"""What this agent can do on a real node, if it is allowed: run a check, restart a service, reset a GPU, reboot.
+"""What this agent can do on a real node, if it is allowed: run a check, restart a service, reset a GPU (gpu_reset.py),
+reboot.
 
 Handed to `Orders` by run.py; the twin brings its own. Every argument is checked against what this verb takes, and no
 shell is involved.
@@ -10,9 +11,11 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from ostler.agent.confine import Child
-from ostler.agent.orders import Execution, Verb
+from ostler.agent.gpu_reset import GpuResetVerb, Holder
+from ostler.agent.orders import YIELDS, Execution, Verb
 from ostler.checks.model import CheckResult, CheckVerdict
 from ostler.checks.registry import find
 from ostler.core.errors import BadInput, Permanent
@@ -22,7 +25,7 @@ from ostler.wire.decode import JsonValue, fit
 SERVICES = ("nvidia-fabricmanager", "nvidia-persistenced", "nvidia-dcgm", "nvidia-imex", "openibd")
 """What `restart-service` may restart: the services whose restart is a recovery of the driver's or the fabric's own."""
 
-_PCI = re.compile(r"[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}(\.[0-7])?")
+VERBS = ("run-check", "restart-service", "reset-gpu", "reboot")
 
 
 class CommandExecution:
@@ -68,12 +71,12 @@ class CommandVerb:
         return CommandExecution(order, self._argv(order), self._read)
 
 
-def real_verbs() -> Mapping[str, Verb]:
-    """All of them; which are allowed is decided elsewhere."""
+def real_verbs(monitors: Holder | None = None, reset_note: Path | None = None) -> Mapping[str, Verb]:
+    """All of them; which are allowed is decided elsewhere. `monitors` hold GPUs, `reset_note` is a file (gpu_reset)."""
     return {
         "run-check": CommandVerb(_check_argv, read_check),
         "restart-service": CommandVerb(_service_argv, read_exit),
-        "reset-gpu": CommandVerb(_reset_argv, read_exit),
+        "reset-gpu": GpuResetVerb(holder=monitors, note=reset_note),
         "reboot": CommandVerb(lambda order: ("systemctl", "reboot"), read_reboot, ends_boot=True),
     }
 
@@ -89,7 +92,7 @@ def _check_argv(order: Order) -> Sequence[str]:
     check = find(_argument(order, "check"))
     argv = [sys.executable, "-m", "ostler.checks", check.name, "--json", "--budget", f"{order.deadline_s * 0.9:.1f}"]
     for key, value in order.arguments.items():
-        if key == "check":
+        if key in ("check", YIELDS):
             continue
         if key not in check.arguments or isinstance(value, bool) or not isinstance(value, str | int | float):
             raise BadInput(f"{check.name} takes no such {key[:40]!r}", where=order.verb)
@@ -102,14 +105,6 @@ def _service_argv(order: Order) -> Sequence[str]:
     if service not in SERVICES:
         raise BadInput(f"{service[:64]!r} is none of {', '.join(SERVICES)}", where=order.verb)
     return ("systemctl", "restart", f"{service}.service")
-
-
-def _reset_argv(order: Order) -> Sequence[str]:
-    device = _argument(order, "device")
-    if _PCI.fullmatch(device) is None:
-        raise BadInput(f"{device[:64]!r} is no PCI address", where=order.verb)
-    # nvidia-smi takes DOMAIN:BUS:DEVICE.FUNCTION; XID lines leave the function out, and a GPU's is 0.
-    return ("nvidia-smi", "--gpu-reset", "-i", device if "." in device else f"{device}.0")
 
 
 def read_check(order: Order, status: int, output: bytes) -> OrderResult:

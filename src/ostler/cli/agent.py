@@ -40,9 +40,15 @@ def agent_command(
     trust_user_lines: Annotated[
         bool, typer.Option("--trust-user-lines", help="Believe kernel-log lines that programs wrote: for tests only.")
     ] = False,
+    monitors: Annotated[
+        str, typer.Option(help="Passive monitors that run, joined by commas; all of them when it is not given.")
+    ] = "",
+    no_monitors: Annotated[
+        bool, typer.Option("--no-monitors", help="Run no passive monitor: the kernel log only.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also say what goes well.")] = False,
 ) -> None:
-    """Follow this node's kernel log, report what it finds, and do what --allow lists."""
+    """Follow this node's kernel log, watch its hardware, report what is found, and do what --allow lists."""
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
     options = Options(
@@ -55,6 +61,7 @@ def agent_command(
         from_beginning=from_beginning,
         allow=tuple(allow or ()),
         trust_user_lines=trust_user_lines,
+        monitors=None if no_monitors else tuple(name for word in monitors.split(",") if (name := word.strip())),
     )
     try:
         run(options)

@@ -6,7 +6,22 @@ for `ostler scan`. Standard library only, so that the agent stays small; nothing
 beyond the action that the catalogue recommends for that one line.
 """
 
-from ostler.faults.detector import Detector
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from ostler.faults.model import Action, Fault, Hit, Kind, Severity
 
+if TYPE_CHECKING:
+    from ostler.faults.detector import Detector
+
 __all__ = ["Action", "Detector", "Fault", "Hit", "Kind", "Severity"]
+
+
+def __getattr__(name: str) -> Any:
+    """The detector compiles the whole catalogue: the monitors' process, which reads no log, never asks for it."""
+    if name == "Detector":
+        from ostler.faults.detector import Detector
+
+        return Detector
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

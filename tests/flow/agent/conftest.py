@@ -10,6 +10,7 @@ import pytest
 
 from ostler.agent.agent import Agent
 from ostler.agent.buffer import Buffer, MemoryBuffer
+from ostler.agent.monitors.port import Monitors
 from ostler.agent.orders import OrderBook, Orders, Verb
 from ostler.agent.sources.port import Source
 from ostler.agent.transport import HttpsTransport, Transport, identity_context
@@ -66,6 +67,7 @@ def make_agent(authority: Authority, collector: Collector, clock: ManualClock) -
         allow: tuple[str, ...] = (),
         book: OrderBook | None = None,
         settings: AgentSettings = AgentSettings(),
+        monitors: Monitors | None = None,
     ) -> Agent:
         buffer = buffer or MemoryBuffer("boot-1")
         agent = Agent(
@@ -82,6 +84,7 @@ def make_agent(authority: Authority, collector: Collector, clock: ManualClock) -
             node=PaperNode(),
             detector=Detector("570.124.06"),
             orders=Orders(verbs or {}, allow, book or OrderBook(), clock, buffer.boot_id),
+            monitors=monitors,
             settings=settings,
             ticks=clock.real,
             rng=random.Random(1),

@@ -57,7 +57,16 @@ def start(tmp_path: Path, seed: Path, log: Path) -> Iterator[Start]:
     made: list[subprocess.Popen[str]] = []
 
     def begin(*arguments: str) -> subprocess.Popen[str]:
-        words = ("--seed", str(seed), "--state-dir", str(tmp_path / "state"), "--file", str(log), "--verbose")
+        words = (
+            "--seed",
+            str(seed),
+            "--state-dir",
+            str(tmp_path / "state"),
+            "--file",
+            str(log),
+            "--verbose",
+            "--no-monitors",
+        )
         child = subprocess.Popen(
             (*COMMAND, *words, *arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ostler.agent.inventory import RealNode
+from ostler.agent.monitors.lines import Serial
 from ostler.wire.agent import Disk, Gpu, Inventory, Nic
 from ostler.wire.decode import decode, encode
 
@@ -67,6 +68,12 @@ def test_reads_what_is_there(root: Path) -> None:
     assert decode(Inventory, encode(inventory)) == inventory
 
 
+def test_the_drivers_library_adds_what_only_it_knows(root: Path) -> None:
+    known = {"0000:18:00.0": Serial("0000:18:00.0", "1652322000000", "97.00", "other words", 79.6)}
+    node = RealNode(root, serials=lambda: known)
+    assert node.inventory().gpus == (Gpu("0000:18:00.0", "NVIDIA H100", "1652322000000", "96.00.89", 79.6),)
+
+
 def test_an_empty_machine_is_an_empty_inventory(tmp_path: Path) -> None:
     node = RealNode(tmp_path)
     inventory = node.inventory()
@@ -104,9 +111,32 @@ def test_busy_is_a_process_that_holds_a_gpu_and_is_no_daemon(root: Path) -> None
     now = [0.0]
     node = RealNode(root, ticks=lambda: now[0])
     process(root, 10, "nvidia-persiste", "/dev/nvidia0")
+    process(root, 9, "ostler-monitors", "/dev/nvidia0")
     process(root, 11, "python", "/dev/nvidiactl", "/dev/null", "socket:[1]")
     assert node.busy() is False
     process(root, 12, "python", "/dev/null", "/dev/nvidia3")
     assert node.busy() is False, "one look is good for a while"
     now[0] += 60
     assert node.busy() is True
+
+
+def test_a_check_of_this_agent_is_no_workload(root: Path) -> None:
+    (root / "dev").mkdir()
+    (root / "dev/nvidia0").touch()
+    node = RealNode(root, ticks=lambda: 0.0)
+    process(root, 20, "python", "/dev/null")
+    (root / "proc/20/stat").write_text(f"20 (a) b) (c) S {os.getpid()} 20 20 0\n")
+    process(root, 21, "python", "/dev/nvidia0")
+    (root / "proc/21/stat").write_text("21 (python) S 20 21 21 0\n")
+    assert node.busy_within(0.0) is False
+    (root / "proc/21/stat").write_text("21 (python) S 22 21 21 0\n")
+    process(root, 22, "bash")
+    (root / "proc/22/stat").write_text("22 (bash) S 1 22 22 0\n")
+    assert node.busy_within(-1.0) is True
+
+
+def test_a_process_that_hides_its_parents_is_a_workload(root: Path) -> None:
+    (root / "dev").mkdir()
+    (root / "dev/nvidia0").touch()
+    process(root, 21, "python", "/dev/nvidia0")
+    assert RealNode(root, ticks=lambda: 0.0).busy() is True

@@ -100,6 +100,24 @@ def test_what_cannot_be_started_failed(make: Callable[..., Orders]) -> None:
     )
 
 
+def test_what_yields_stops_when_work_comes(tmp_path: Path, clock: ManualClock) -> None:
+    busy = [False]
+    verbs = {"sleep": CommandVerb(lambda order: ("sh", "-c", f"echo $$ > {tmp_path}/pid; sleep 1000"), read_exit)}
+    orders = Orders(verbs, ("sleep",), OrderBook(), clock, "b1", lambda: busy[0])
+    orders.take([Order("o", "sleep", {"yields": "true"}), Order("p", "sleep")], GRANTED)
+    orders.step()
+    orders.step()
+    assert orders.results() == ()
+    busy[0] = True
+    result = finish(orders)["o"]
+    assert (result.verdict, result.message) == (Verdict.INCONCLUSIVE, "stopped: a workload came")
+    assert result.measured == {"stopped": True}
+    assert [one.order_id for one in orders.results()] == ["o"], "the other was not asked to yield"
+    orders.take([Order("q", "sleep", {"yields": "true"})], GRANTED)
+    assert finish(orders, 2)["q"].message == "a workload is on the node"
+    orders.close()
+
+
 def test_a_deadline_ends_it_and_its_children(make: Callable[..., Orders], tmp_path: Path, clock: ManualClock) -> None:
     orders = make()
     orders.take([Order("o", "sleep", deadline_s=5.0)], GRANTED)
