@@ -43,7 +43,10 @@ SECTIONS: tuple[tuple[str, tuple[Command, ...]], ...] = (
         "See and do",
         (
             Command("nodes", "ostler.cli.nodes:nodes_app", "list, show, why, history; certify, move, cordon, reboot"),
+            Command("findings", "ostler.cli.findings:findings_app", "what diagnosis found: list, clear"),
             Command("tickets", "ostler.cli.tickets:tickets_app", "technician work: list, claim, done"),
+            Command("maintenance", "ostler.cli.maintenance:maintenance_app", "planned work: plan, finish, cancel"),
+            Command("rma", "ostler.cli.rma:rma_app", "replacements and vendor cases: open, ship, receive, export"),
             Command("brake", "ostler.cli.brake:brake_app", "limits of everything disruptive, and what is let through"),
             Command("pause", "ostler.cli.brake:pause_command", "hold automation: fleet, rack or node; also by a file"),
             Command("resume", "ostler.cli.brake:resume_command", "lift a pause"),
@@ -60,7 +63,11 @@ SECTIONS: tuple[tuple[str, tuple[Command, ...]], ...] = (
     ),
     (
         "Offline",
-        (Command("scan", "ostler.cli.scan:scan_command", "find hardware faults in kernel logs"),),
+        (
+            Command("scan", "ostler.cli.scan:scan_command", "find hardware faults in kernel logs"),
+            Command("checks", "ostler.cli.checks:checks_app", "active tests of this machine: list, run, plan"),
+            Command("replay", "ostler.cli.replay:replay_command", "a recorded incident through the current policy"),
+        ),
     ),
     (
         "Administer",

@@ -7,17 +7,27 @@ from typing import Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
-from ostler.access.api import Authorize
+from ostler.access.api import Authorize, request_id
 from ostler.access.model import Principal, Role
 from ostler.core.clock import iso, iso_or_none
 from ostler.core.errors import BadInput
 from ostler.db.engine import Database
+from ostler.health import findings as finding_service
 from ostler.health import store
 from ostler.health.desk import AgentDesk
 from ostler.nodes import store as nodes
 from ostler.wire.agent import REPORT_LIMIT, Report
 from ostler.wire.decode import decode, encode
+
+
+class Cleared(BaseModel):
+    """A person's word that a verdict is over."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    reason: str = Field(min_length=1, max_length=500)
 
 
 def agent_router(desk: AgentDesk, node_of: Callable[..., str]) -> APIRouter:
@@ -44,7 +54,7 @@ def agent_router(desk: AgentDesk, node_of: Callable[..., str]) -> APIRouter:
 def router(db: Database, authorize: Authorize) -> APIRouter:
     """`/v1/findings`, `/v1/incidents`, `/v1/nodes/{node}/signals`."""
     routes = APIRouter(tags=["health"])
-    viewer = Depends(authorize(Role.VIEWER))
+    viewer, operator = Depends(authorize(Role.VIEWER)), Depends(authorize(Role.OPERATOR))
 
     @routes.get("/v1/findings")
     def findings(
@@ -62,6 +72,13 @@ def router(db: Database, authorize: Authorize) -> APIRouter:
             return [finding_view(row) for row in rows]
 
         return _page(db.read(query), limit)
+
+    @routes.post("/v1/findings/{finding}/clear", summary="End a verdict by a person's word, with the reason")
+    def clear(finding: str, body: Cleared, request: Request, who: Principal = operator) -> dict[str, Any]:
+        actor = who.actor(request_id(request))
+        return db.write(
+            lambda tx: finding_view(finding_service.clear_by_person(tx, finding, reason=body.reason, actor=actor))
+        )
 
     @routes.get("/v1/incidents")
     def incidents(
@@ -88,6 +105,7 @@ def finding_view(row: sa.RowMapping) -> dict[str, Any]:
         "fault": row["fault"],
         "component": row["component"],
         "device": row["device"],
+        "serial": row["serial"],
         "severity": row["severity"],
         "confidence": row["confidence"],
         "action": row["action"],

@@ -2,12 +2,16 @@
 
 Called by `health/api.py` for real agents. Heartbeats gather in memory and are flushed in bulk by a schedule; a report
 that carries signals, an inventory, results or a new boot is a transaction of its own, answered after its commit.
+
+While many reports come at once, signals that nothing is done about at once are only stored, and diagnosed node by node
+by a thread of the desk's own: so a flood of them holds up no fault that a node is cordoned for.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 
@@ -24,6 +28,12 @@ log = structlog.get_logger(__name__)
 
 FLUSH_SECONDS = 10.0
 """Heartbeats are written in bulk at least this often (real seconds)."""
+
+FLUSH_ROWS = 500
+"""Heartbeats written in one transaction, which bounds how long others wait for it."""
+
+CROWD = 8
+"""With more reports than this under way, what is not urgent is diagnosed later."""
 
 ORDERS_SECONDS = 0.5
 """How often we look who has orders (real seconds)."""
@@ -62,21 +72,23 @@ class AgentDesk:
         self._pools: dict[str, str] = {}  # node → pool
         self._gpus: dict[str, int] = {}  # node → how many GPUs it should have
         self._grants: Mapping[str, frozenset[Capability]] = {}  # pool → what it grants, looked up with the orders
+        self._under_way = 0  # reports that wait for their commit
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self.last_success: float | None = None
         """Real time of the last flush, for `/readyz`."""
 
     def start(self) -> None:
-        """Flush and look for orders in a thread of its own, until `stop`."""
-        self._thread = threading.Thread(target=self._loop, name="ostler-desk", daemon=True)
-        self._thread.start()
+        """Flush, look for orders and diagnose what was left for later in threads of its own, until `stop`."""
+        for name, run in (("ostler-desk", self._loop), ("ostler-desk-later", self._catch_up)):
+            self._threads.append(threading.Thread(target=run, name=name, daemon=True))
+            self._threads[-1].start()
 
     def stop(self) -> None:
         """Write what was heard last, and end."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=10)
+        for thread in self._threads:
+            thread.join(timeout=10)
 
     def settings_for(self, tx: Tx, node_id: str) -> AgentSettings:
         """How the agent of a node should behave: what its pool grants, and how often it reports."""
@@ -100,7 +112,7 @@ class AgentDesk:
             ack = self._acks.get(node_id, 0)
         # An agent that was acknowledged more than we know of spoke with another replica: the database knows.
         if not known or report.first_seq > ack + 1 or not _is_heartbeat(report):
-            ack, first = self._db.write(lambda tx: self._receive(tx, node_id, report)), not known
+            ack, first = self._write(node_id, report), not known
             with self._lock:
                 if not report.ended:
                     self._boots[node_id] = report.boot_id
@@ -129,7 +141,8 @@ class AgentDesk:
         if seen:
             rows = [{"node": node_id, "at": at, "is_busy": busy} for node_id, (at, busy) in seen.items()]
             try:
-                self._db.write(lambda tx: nodes.touch(tx, rows))
+                for start in range(0, len(rows), FLUSH_ROWS):
+                    self._db.write(partial(nodes.touch, seen=rows[start : start + FLUSH_ROWS]))
             except BaseException:
                 with self._lock:
                     self._seen = {**seen, **self._seen}  # nothing that was heard is forgotten
@@ -145,6 +158,10 @@ class AgentDesk:
     def _loop(self) -> None:
         flush_every = min(FLUSH_SECONDS, self._db.clock.real_seconds(self._settings.heartbeat_s) / 2)
         flushed = 0.0
+        try:
+            self.remember()
+        except OstlerError as error:
+            log.warning("desk.not_remembered", error=str(error))
         while not self._stop.wait(ORDERS_SECONDS):
             try:
                 self.look_for_orders()
@@ -162,8 +179,53 @@ class AgentDesk:
         except OstlerError as error:
             log.warning("desk.flush_failed", error=str(error))
 
-    def _receive(self, tx: Tx, node_id: str, report: Report) -> int:
-        ack, diagnoses = intake.receive(tx, node_id, report, self._settings)
+    def remember(self) -> None:
+        """Learn of every node's present boot at once: after a restart a fleet's heartbeats need no look each."""
+        rows, gpus, grants = self._db.read(
+            lambda tx: (store.present_boots(tx), nodes.gpus_of_skus(tx), _grants(tx)),
+        )
+        with self._lock:
+            self._grants = grants
+            for row in rows:
+                if row["id"] not in self._boots:
+                    self._boots[row["id"]], self._acks[row["id"]] = row["boot_id"], row["last_seq"]
+                    self._pools[row["id"]], self._gpus[row["id"]] = row["pool"], gpus.get(row["sku"], -1)
+
+    def _catch_up(self) -> None:
+        while not self._stop.wait(ORDERS_SECONDS):
+            try:
+                while self.judge_later() and not self._stop.is_set():
+                    pass
+            except OstlerError as error:
+                log.warning("desk.later_failed", error=str(error))
+            except Exception:
+                log.exception("desk.later_broken")
+
+    def judge_later(self) -> int:
+        """Diagnose what was stored and left for later, of some nodes; how many it was."""
+        due = self._db.read(store.unjudged)
+        for node_id in due:
+            if self._stop.is_set():
+                break
+            self._db.write(partial(self._judge, node_id=node_id))
+        return len(due)
+
+    def _judge(self, tx: Tx, node_id: str) -> None:
+        if diagnoses := intake.catch_up(tx, node_id, self._settings):
+            self._on_diagnoses(tx, node_id, diagnoses)
+
+    def _write(self, node_id: str, report: Report) -> int:
+        with self._lock:
+            self._under_way += 1
+            later = self._under_way > CROWD
+        try:
+            return self._db.write(lambda tx: self._receive(tx, node_id, report, later))
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+    def _receive(self, tx: Tx, node_id: str, report: Report, later: bool) -> int:
+        ack, diagnoses = intake.receive(tx, node_id, report, self._settings, later=later)
         if diagnoses:
             self._on_diagnoses(tx, node_id, diagnoses)
         return ack

@@ -10,12 +10,15 @@ import sqlalchemy as sa
 
 from ostler.audit import service as audit
 from ostler.core.actor import Actor, ostler
+from ostler.core.errors import BadInput, Conflict
 from ostler.core.ids import new_id
 from ostler.db.tx import Tx
 from ostler.events import service as events
 from ostler.faults.model import Severity
 from ostler.health import store
-from ostler.health.model import Cause, Diagnosis, condition_of
+from ostler.health.model import Cause, Confidence, Diagnosis, condition_of
+from ostler.health.parts import serial
+from ostler.health.rules import family_of
 from ostler.nodes import service as nodes_service
 from ostler.nodes import store as nodes
 from ostler.nodes.model import Condition, Node
@@ -33,17 +36,16 @@ NODE_CONDITIONS = (
 
 
 def note(tx: Tx, node: Node, diagnosis: Diagnosis, *, condition: Condition | None = None) -> str:
-    """Make a diagnosis an active finding, or renew the one that says the same. Returns its id."""
+    """Make a diagnosis an active finding, or renew the one that says the same. Returns its id.
+
+    One that does not renew only adds to the evidence of what is active; its id is empty if nothing is.
+    """
     present = store.find_active(tx, node.id, diagnosis.fault, diagnosis.device)
-    fields = {
-        "component": diagnosis.component,
-        "severity": diagnosis.severity,
-        "confidence": diagnosis.confidence,
-        "action": diagnosis.action,
-        "message": diagnosis.message,
-        "evidence": dict(diagnosis.evidence),
-        "last_at": tx.now,
-    }
+    fields = _fields(tx, diagnosis)
+    if not diagnosis.renews:
+        if present is not None and present["evidence"] != fields["evidence"]:
+            store.update(tx, present["id"], {"evidence": fields["evidence"]})
+        return "" if present is None else str(present["id"])
     if present is not None:
         store.update(tx, present["id"], {**fields, "count": present["count"] + 1})
         if diagnosis.severity in SERIOUS and present["severity"] not in SERIOUS:
@@ -57,6 +59,7 @@ def note(tx: Tx, node: Node, diagnosis: Diagnosis, *, condition: Condition | Non
             "node_id": node.id,
             "fault": diagnosis.fault,
             "device": diagnosis.device,
+            "serial": serial(diagnosis.component, diagnosis.device, node.inventory) or node.serial,
             "first_at": tx.now,
             "count": 1,
             **fields,
@@ -64,6 +67,31 @@ def note(tx: Tx, node: Node, diagnosis: Diagnosis, *, condition: Condition | Non
     )
     _tell(tx, node, finding_id, diagnosis, condition, "finding.opened")
     return finding_id
+
+
+def note_many(tx: Tx, node: Node, diagnoses: Sequence[Diagnosis], active: Sequence[sa.RowMapping]) -> None:
+    """`note` for each, where `active` are the node's active findings; what is only renewed is written at once."""
+    known = {(row["fault"], row["device"]): row for row in active}
+    renewed: list[Mapping[str, Any]] = []
+    for one in diagnoses:
+        present = known.get((one.fault, one.device))
+        if present is None or not one.renews or (one.severity in SERIOUS and present["severity"] not in SERIOUS):
+            note(tx, node, one)
+        else:
+            renewed.append({"which": present["id"], **_fields(tx, one), "count": present["count"] + 1})
+    store.update_many(tx, renewed)
+
+
+def _fields(tx: Tx, diagnosis: Diagnosis) -> dict[str, Any]:
+    return {
+        "component": diagnosis.component,
+        "severity": diagnosis.severity,
+        "confidence": diagnosis.confidence,
+        "action": diagnosis.action,
+        "message": diagnosis.message,
+        "evidence": dict(diagnosis.evidence),
+        "last_at": tx.now,
+    }
 
 
 def _tell(tx: Tx, node: Node, finding_id: str, diagnosis: Diagnosis, condition: Condition | None, action: str) -> None:
@@ -106,8 +134,44 @@ def clear(tx: Tx, findings: Sequence[sa.RowMapping], *, by: str, actor: Actor = 
         if was_serious and not any(row["severity"] in SERIOUS for row in left):
             events.publish(tx, "node.healthy", node_id, {"node_id": node_id, "reason": by})
     for incident_id in dict.fromkeys(row["incident_id"] for row in findings if row["incident_id"]):
-        if not store.findings_of(tx, incident_id, active_only=True):
+        if not store.goes_on(tx, incident_id):
             close_incident(tx, incident_id, outcome=by)
+    if findings:
+        _clear_followers(tx, findings, by, actor)
+
+
+def _clear_followers(tx: Tx, roots: Sequence[sa.RowMapping], by: str, actor: Actor) -> None:
+    """What only followed from a fault on another node ends with that fault."""
+    fault = {str(row["id"]): row["fault"] for row in roots}
+    for row in store.followers(tx, list(fault)):
+        follows = store.findings_of(tx, row["id"], active_only=True)
+        clear(tx, follows, by=f"it followed from {fault[row['evidence']['root']]}, which is cleared: {by}", actor=actor)
+
+
+def clear_by_person(tx: Tx, finding_id: str, *, reason: str, actor: Actor) -> sa.RowMapping:
+    """A person's word with a reason ends a verdict, as a passed check does. Returns the finding as it is then.
+
+    Raises `NotFound`, `BadInput` without a reason, and `Conflict` when it is cleared already. What still stands is
+    found again by whoever looks next.
+    """
+    if not reason.strip():
+        raise BadInput("Say why: a verdict is cleared by evidence.", where="reason")
+    row = store.get(tx, finding_id)
+    if row["cleared_at"] is not None:
+        raise Conflict(f"{row['fault']} is cleared already, by {row['cleared_by']}.", where=finding_id)
+    nodes.locked(tx, row["node_id"])
+    clear(tx, [row], by=f"{actor.name}: {reason.strip()}", actor=actor)
+    return store.get(tx, finding_id)
+
+
+def ripen(tx: Tx) -> int:
+    """What a first look after a boot found, and stands when the boot is long over, is believed. How many it was."""
+    rows = store.ripe(tx)
+    for row in rows:
+        evidence = {name: value for name, value in row["evidence"].items() if name != "low_until"}
+        why = f"{evidence.get('why', '')}; it still stood when the boot was over".removeprefix("; ")
+        store.update(tx, row["id"], {"confidence": Confidence.MEDIUM, "evidence": {**evidence, "why": why}})
+    return len(rows)
 
 
 def open_incident(tx: Tx, cause: Cause) -> str:
@@ -126,7 +190,12 @@ def open_incident(tx: Tx, cause: Cause) -> str:
                 "scope": cause.scope,
                 "subject": cause.subject,
                 "summary": cause.summary,
-                "evidence": {"findings": list(cause.finding_ids), "fault": cause.fault},
+                "evidence": {
+                    "findings": list(cause.finding_ids),
+                    "fault": cause.fault,
+                    **({"family": list(cause.family)} if cause.family else {}),
+                    **({"root": cause.root} if cause.root else {}),
+                },
                 "opened_at": tx.now,
             },
         )
@@ -141,9 +210,25 @@ def join(tx: Tx, incident_id: str, finding_ids: Sequence[str]) -> None:
     """Findings that an open incident explains; its summary says of how many nodes they are by now."""
     for finding_id in finding_ids:
         store.update(tx, finding_id, {"incident_id": incident_id})
-    nodes_struck = {row["node_id"] for row in store.findings_of(tx, incident_id, active_only=False)}
-    summary = re.sub(r"^\d+(?= )", str(len(nodes_struck)), store.get_incident(tx, incident_id)["summary"])
-    store.update_incident(tx, incident_id, {"summary": summary})
+    before = store.get_incident(tx, incident_id)["summary"]
+    summary = re.sub(r"^\d+(?= )", str(store.nodes_of(tx, incident_id)), before)
+    if summary != before:
+        store.update_incident(tx, incident_id, {"summary": summary})
+
+
+def succeed(tx: Tx, former: sa.RowMapping, now: sa.RowMapping | None) -> None:
+    """The same fault is told by a better witness: what explained the one finding explains the other."""
+    family = family_of(former["fault"])
+    if now is None or former["incident_id"] is None or now["incident_id"] is not None:
+        return
+    if family is None or family_of(now["fault"]) is not family:
+        return
+    incident = store.get_incident(tx, former["incident_id"])
+    known = list(incident["evidence"].get("family", ()))
+    if now["fault"] not in known:
+        evidence = {**incident["evidence"], "family": [*known, now["fault"]]}
+        store.update_incident(tx, incident["id"], {"evidence": evidence})
+    join(tx, incident["id"], [now["id"]])
 
 
 def take_out(tx: Tx, findings: Sequence[sa.RowMapping], *, why: str) -> None:
@@ -151,7 +236,7 @@ def take_out(tx: Tx, findings: Sequence[sa.RowMapping], *, why: str) -> None:
     for row in findings:
         store.update(tx, row["id"], {"incident_id": None})
     for incident_id in dict.fromkeys(row["incident_id"] for row in findings if row["incident_id"]):
-        if not store.findings_of(tx, incident_id, active_only=True):
+        if not store.goes_on(tx, incident_id):
             close_incident(tx, incident_id, outcome=why)
 
 

@@ -21,6 +21,8 @@ from ostler.nodes import store as nodes
 from ostler.nodes.model import Node
 
 AGAIN_S = 3600.0
+READS_S = 300.0
+"""A standing fault whose message reads differently by now (another temperature) is said again after so long."""
 
 
 def stream(source: str) -> str:
@@ -34,18 +36,20 @@ def converge(tx: Tx, node_id: str, source: str, faults: Sequence[Fault], setting
     Returns what diagnosis makes of the node, empty when nothing changed.
     """
     node = nodes.locked(tx, node_id)
-    known = {(row["fault"], row["device"]): row for row in store.active(tx, node_id)}
-    standing = {fault_name(one.kind, one.code, one.device): one for one in faults}
-    since = _since(tx, node)
-    said = [
-        _signal(one, source)
-        for key, one in standing.items()
-        if (row := known.get(key)) is None
-        or row["last_at"] < since
-        or (_mine(row, source) and row["message"] != one.message)
-    ]
-    over = [_over(row, source) for key, row in known.items() if _mine(row, source) and key not in standing]
-    return _take_in(tx, node, source, [*said, *over], settings)
+    standing = {fault_name(one.kind, one.code, one.device) for one in faults}
+    gone = [row for row in store.active(tx, node_id) if _mine(row, source) and _key(row) not in standing]
+    return _say(tx, node, source, faults, gone, settings)
+
+
+def say(
+    tx: Tx, node_id: str, source: str, raised: Sequence[Fault], ended: Sequence[Fault], settings: HealthSettings
+) -> list[Diagnosis]:
+    """Take in what `source` says began to stand and what it says is over; what it does not name stands as before."""
+    node = nodes.locked(tx, node_id)
+    over = {fault_name(one.kind, one.code, one.device) for one in ended}
+    over -= {fault_name(one.kind, one.code, one.device) for one in raised}
+    gone = [row for row in store.active(tx, node_id) if _mine(row, source) and _key(row) in over]
+    return _say(tx, node, source, raised, gone, settings)
 
 
 def observe(tx: Tx, node_id: str, source: str, faults: Sequence[Fault], settings: HealthSettings) -> list[Diagnosis]:
@@ -54,6 +58,40 @@ def observe(tx: Tx, node_id: str, source: str, faults: Sequence[Fault], settings
     return _take_in(
         tx, node, source, [{**_signal(one, source), "detail": dict(one.detail)} for one in faults], settings
     )
+
+
+def _say(
+    tx: Tx,
+    node: Node,
+    source: str,
+    raised: Sequence[Fault],
+    gone: Sequence[sa.RowMapping],
+    settings: HealthSettings,
+) -> list[Diagnosis]:
+    active = store.active(tx, node.id)
+    known = {key: row for row in active for key in _explained(row)} | {_key(row): row for row in active}
+    standing = {fault_name(one.kind, one.code, one.device): one for one in raised}
+    since = _since(tx, node)
+    news = [one for key, one in standing.items() if _is_news(one, known.get(key), source, since, tx.now)]
+    said = [_signal(one, source) for one in news]
+    return _take_in(tx, node, source, [*said, *(_over(row, source) for row in gone)], settings)
+
+
+def _is_news(one: Fault, row: sa.RowMapping | None, source: str, since: float, now: float) -> bool:
+    """Whether a standing fault has to be said: it is new, was last said too long ago, or reads differently now."""
+    if row is None or row["last_at"] < since:
+        return True
+    return _mine(row, source) and row["last_at"] < now - READS_S and bool(row["message"] != one.message[:1024])
+
+
+def _key(row: sa.RowMapping) -> tuple[str, str]:
+    return row["fault"], row["device"]
+
+
+def _explained(row: sa.RowMapping) -> list[tuple[str, str]]:
+    """What a finding explains, as keys: that stands in the books too, under the finding's name."""
+    names = (str(one).partition("@") for one in row["evidence"].get("explains", ()))
+    return [(fault, device) for fault, _, device in names]
 
 
 def _mine(row: sa.RowMapping, source: str) -> bool:

@@ -20,11 +20,34 @@ class Confidence(StrEnum):
 
 
 @dataclass(frozen=True)
+class FaultRule:
+    """`[health.rules.FAULT]`: what an operator wants of one fault; what is left out stays as shipped."""
+
+    count: int = 0
+    """So many reports within `window_s`, counting what the agent folded, make it a finding; 0: as shipped."""
+    window_s: float = 3600.0
+    """The window of `count` (domain seconds)."""
+    action: str = ""
+    """The action it asks for: none, watch, reset-gpu, restart-service, reboot, power-cycle, drain, triage, rma."""
+    severity: str = ""
+    """info, warning, error or fatal; fatal is acted on at once, the others when the workload ends."""
+
+    def __post_init__(self) -> None:
+        if self.action and self.action not in set(Action) - {Action.POWER_OFF}:
+            known = ", ".join(sorted(set(Action) - {Action.POWER_OFF}))
+            raise ValueError(f"action is one of {known}; power-off belongs to leaks alone")
+        if self.severity and self.severity not in set(Severity):
+            raise ValueError(f"severity is one of {', '.join(Severity)}")
+
+
+@dataclass(frozen=True)
 class HealthSettings:
     """`[health]` of the configuration. Spans are domain seconds."""
 
     heartbeat_s: float = 30.0
     """How often an agent says that it is alive."""
+    readings_s: float = 60.0
+    """How often it sends the newest measurements of its GPUs, for the comparison of peers."""
     silent_after_s: float = 120.0
     """A node not heard of for so long is silent: four heartbeats."""
     silent_share: float = 0.05
@@ -42,10 +65,29 @@ class HealthSettings:
     """So many nodes of one domain with the same fault within `window_s` are one incident, not so many faults."""
     peer_share: float = 0.5
     """More of a SKU's nodes than this with one fault: configuration; nothing is rebooted (principle 6)."""
+    rollout_s: float = 24 * 3600.0
+    """Peers whose faults began within so long of each other are compared: a rollout takes hours, not seconds."""
+    wear_peers: int = 10
+    """A fault that wear explains (memory errors, a lost GPU) is a configuration only when so many peers have it."""
+    boot_grace_s: float = 120.0
+    """What a monitor finds this soon after a boot may still be coming up: low confidence until it outlasts it."""
+    by_product_s: float = 30.0
+    """NVLink errors so close to a link failure of the partition are its by-products (NVIDIA's NVLink failure flow)."""
+    link_repeats: int = 2
+    """XID 74 more often than this on one link within `repeat_window_s` is hardware (NVIDIA's WORKFLOW_NVLINK_ERR)."""
+    rules: Mapping[str, FaultRule] = field(default_factory=dict)
+    """`[health.rules.FAULT]`, e.g. `[health.rules.xid-13]`: an operator's own count, window, action and severity."""
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.heartbeat_s < self.silent_after_s:
             raise ValueError("heartbeat_s is at least 0.1 s, and less than silent_after_s")
+        if self.storm_nodes < 2:
+            raise ValueError("storm_nodes is at least 2: one node is no storm")
+
+    @property
+    def lookback_s(self) -> float:
+        """How far back a node's signals are read."""
+        return max([self.window_s, self.repeat_window_s, *(rule.window_s for rule in self.rules.values())])
 
 
 @dataclass(frozen=True)
@@ -72,6 +114,10 @@ class Observed:
     """The monitor says that the fault has ended."""
     standing: tuple[str, ...] | None = None
     """A monitor's census: everything that stands now, as `FAULT@DEVICE`; what it does not name is over."""
+    link: str = ""
+    """The NVLink that the line names."""
+    decoded: str = ""
+    """How the line's registers were decoded: the class of an XID 74."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +132,30 @@ class Diagnosis:
     action: Action
     message: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    """`rule` and `source` (which rule says so, after whom), `why`, `signals`, `count`, `last`, `witnesses` (who else
+    told the same fault), `explains` (FAULT@DEVICE of what it explains)."""
+    renews: bool = True
+    """False: nothing new was said of the fault itself, it only explains more than before."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An active finding of the node, as diagnosis sees it: what is already known can explain what is said now."""
+
+    fault: str
+    component: str
+    device: str
+    severity: Severity
+    confidence: Confidence
+    action: Action
+    message: str
+    last_at: float
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Struck:
-    """One node with one active fault, as correlation sees it. `domains` as in its slot, plus `sku`."""
+    """One node with one active fault, as correlation sees it. `domains` as in its slot, plus `sku` and `driver`."""
 
     node_id: str
     finding_id: str
@@ -98,11 +163,15 @@ class Struck:
     component: str
     at: float
     domains: Mapping[str, str] = field(default_factory=dict)
+    last_at: float | None = None
+    """When it was last said; None: when it was first."""
+    action: Action = Action.WATCH
+    severity: Severity = Severity.ERROR
 
 
 @dataclass(frozen=True)
 class Cause:
-    """One cause behind many findings: no node is to blame, and none is touched for it."""
+    """One cause behind many findings. None of these is acted on; with a `root`, that finding alone is."""
 
     cause: str
     scope: str
@@ -111,6 +180,10 @@ class Cause:
     finding_ids: tuple[str, ...]
     fault: str = ""
     """The fault that all of them report; empty where it does not matter."""
+    family: tuple[str, ...] = ()
+    """Faults that it explains beside `fault`: whoever reports one of them later belongs to it too."""
+    root: str = ""
+    """The finding that is to blame, which is none of `finding_ids`."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +195,10 @@ class OpenCause:
     scope: str
     subject: str
     fault: str
+    family: tuple[str, ...] = ()
+    opened_at: float = 0.0
+    root: str = ""
+    """The finding that it blames; never one of its own."""
 
 
 def condition_of(component: str) -> Condition:

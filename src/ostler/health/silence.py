@@ -49,8 +49,9 @@ class SilenceWatch:
         self._started = db.clock.now()
 
     def look(self) -> None:
-        """One round: new silences become findings, nodes heard of again lose theirs."""
+        """One round: new silences become findings, nodes heard of again lose theirs, first looks ripen."""
         self._db.write(self._round)
+        self._db.write(findings.ripen)
 
     def _round(self, tx: Tx) -> None:
         back = store.heard_again(tx, tx.now - self._settings.silent_after_s)

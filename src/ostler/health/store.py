@@ -29,12 +29,34 @@ def open_session(tx: Tx, node_id: str, boot_id: str) -> None:
     )
 
 
-def advance_session(tx: Tx, node_id: str, boot_id: str, last_seq: int) -> None:
+def advance_session(tx: Tx, node_id: str, boot_id: str, last_seq: int, *, judged: bool = True) -> None:
+    """Note what is stored; not `judged`: it is still to be diagnosed (`unjudged`)."""
+    values: dict[str, Any] = {"last_seq": last_seq, "last_seen": tx.now}
     tx.execute(
         agent_session.update()
         .where(agent_session.c.node_id == node_id, agent_session.c.boot_id == boot_id)
-        .values(last_seq=last_seq, last_seen=tx.now)
+        .values(**values, **({"judged_seq": last_seq} if judged else {}))
     )
+
+
+def unjudged(tx: Tx, limit: int = 50) -> list[str]:
+    """Nodes with signals that are stored and not diagnosed yet, those that spoke longest ago first."""
+    behind = agent_session.c.judged_seq < agent_session.c.last_seq
+    rows = tx.all(sa.select(agent_session.c.node_id).where(behind).order_by(agent_session.c.last_seen).limit(limit))
+    return list(dict.fromkeys(row["node_id"] for row in rows))
+
+
+def judge_up(tx: Tx, node_id: str) -> bool:
+    """Note that all of a node's signals are diagnosed; False if they were already."""
+    behind = sa.and_(agent_session.c.node_id == node_id, agent_session.c.judged_seq < agent_session.c.last_seq)
+    return tx.execute(agent_session.update().where(behind).values(judged_seq=agent_session.c.last_seq)).rowcount > 0
+
+
+def present_boots(tx: Tx) -> Sequence[sa.RowMapping]:
+    """Each node's present boot and what is held of it: `id, pool, sku, boot_id, last_seq`."""
+    mine = sa.and_(agent_session.c.node_id == node.c.id, agent_session.c.boot_id == node.c.boot_id)
+    columns = (node.c.id, node.c.pool, node.c.sku, node.c.boot_id, agent_session.c.last_seq)
+    return tx.all(sa.select(*columns).join(agent_session, mine))
 
 
 def insert_signals(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -42,16 +64,17 @@ def insert_signals(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
         tx.execute(signal.insert(), rows)
 
 
-def observed(tx: Tx, node_id: str, boot_id: str, since: float) -> list[Observed]:
+def observed(tx: Tx, node_id: str, boot_id: str, since: float, limit: int) -> list[Observed]:
     """A node's signals since a moment: of one boot, and what the server's own watchers (`@bmc`, …) saw of the node.
 
-    In the order of their arrival; within one boot that is the order of their making.
+    In the order of their arrival; within one boot that is the order of their making. Of more than `limit` the newest.
     """
     stream = sa.or_(signal.c.boot_id == boot_id, sa.and_(signal.c.boot_id >= "@", signal.c.boot_id < "A"))
     rows = tx.all(
         sa.select(signal)
         .where(signal.c.node_id == node_id, stream, signal.c.received_at >= since)
-        .order_by(signal.c.received_at, signal.c.boot_id, signal.c.seq)
+        .order_by(signal.c.received_at.desc(), signal.c.boot_id.desc(), signal.c.seq.desc())
+        .limit(limit)
     )
     return [
         Observed(
@@ -71,8 +94,10 @@ def observed(tx: Tx, node_id: str, boot_id: str, since: float) -> list[Observed]
             monitor=str(row["detail"].get("monitor", "")),
             over=row["detail"].get("over") is True,
             standing=_names(row["detail"].get("standing")),
+            link=str(row["detail"].get("link", "")),
+            decoded=str(row["detail"].get("class", "")),
         )
-        for row in rows
+        for row in reversed(rows)
     ]
 
 
@@ -132,6 +157,13 @@ def update(tx: Tx, finding_id: str, values: Mapping[str, Any]) -> None:
     tx.execute(finding.update().where(finding.c.id == finding_id).values(**values))
 
 
+def update_many(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Several findings at once: rows of the same fields, with the finding's id as `which`."""
+    if rows:
+        fields = {name: sa.bindparam(name) for name in rows[0] if name != "which"}
+        tx.execute(finding.update().where(finding.c.id == sa.bindparam("which")).values(**fields), rows)
+
+
 def end(tx: Tx, finding_id: str, by: str) -> bool:
     """Clear a finding; False if it was cleared already."""
     active_one = sa.and_(finding.c.id == finding_id, finding.c.cleared_at.is_(None))
@@ -169,7 +201,7 @@ def actionable(tx: Tx) -> Sequence[sa.RowMapping]:
 def struck(tx: Tx, since: float) -> list[Struck]:
     """Active findings of nodes in service that were seen since a moment and belong to no incident yet."""
     rows = tx.all(
-        sa.select(finding, node.c.sku, slot.c.domains)
+        sa.select(finding, node.c.sku, node.c.driver, slot.c.domains)
         .join(node, node.c.id == finding.c.node_id)
         .outerjoin(slot, slot.c.name == node.c.slot)
         .where(
@@ -187,19 +219,38 @@ def struck(tx: Tx, since: float) -> list[Struck]:
             fault=row["fault"],
             component=row["component"],
             at=row["first_at"],
-            domains={**(row["domains"] or {}), **({"sku": row["sku"]} if row["sku"] else {})},
+            domains={**(row["domains"] or {}), **_peers(row)},
+            last_at=row["last_at"],
+            action=Action(row["action"]),
+            severity=Severity(row["severity"]),
         )
         for row in rows
     ]
 
 
+def _peers(row: sa.RowMapping) -> dict[str, str]:
+    """Whom a node is compared with: its SKU, and those of it that run the same driver."""
+    if not row["sku"]:
+        return {}
+    return {"sku": row["sku"], **({"driver": _with_driver(row)} if row["driver"] else {})}
+
+
+def _with_driver(row: sa.RowMapping) -> str:
+    return f"{row['sku']} driver {row['driver']}"
+
+
 def serving_per_sku(tx: Tx) -> dict[str, int]:
+    """Nodes in service by SKU, and by `SKU driver VERSION`."""
     rows = tx.all(
-        sa.select(node.c.sku, sa.func.count().label("nodes"))
+        sa.select(node.c.sku, node.c.driver, sa.func.count().label("nodes"))
         .where(node.c.state.in_([State.PRODUCTION.value, State.REBOOT.value]), node.c.sku.is_not(None))
-        .group_by(node.c.sku)
+        .group_by(node.c.sku, node.c.driver)
     )
-    return {row["sku"]: row["nodes"] for row in rows}
+    sizes: dict[str, int] = {}
+    for row in rows:
+        for peers in _peers(row).values():
+            sizes[peers] = sizes.get(peers, 0) + row["nodes"]
+    return sizes
 
 
 # Incidents ------------------------------------------------------------------------------------------------------------
@@ -238,6 +289,18 @@ def findings_of(tx: Tx, incident_id: str, *, active_only: bool) -> Sequence[sa.R
     return tx.all(query.where(finding.c.cleared_at.is_(None)) if active_only else query)
 
 
+def nodes_of(tx: Tx, incident_id: str) -> int:
+    """Of how many nodes an incident's findings are, the cleared ones too."""
+    nodes = sa.select(sa.func.count(finding.c.node_id.distinct()))
+    return int(tx.scalar(nodes.where(finding.c.incident_id == incident_id)) or 0)
+
+
+def goes_on(tx: Tx, incident_id: str) -> bool:
+    """Whether an incident still has an active finding."""
+    mine = sa.and_(finding.c.incident_id == incident_id, finding.c.cleared_at.is_(None))
+    return tx.scalar(sa.select(finding.c.id).where(mine).limit(1)) is not None
+
+
 def incidents(
     tx: Tx, *, open_only: bool = False, after: str | None = None, limit: int = 100
 ) -> Sequence[sa.RowMapping]:
@@ -267,13 +330,39 @@ def outlived(tx: Tx, limit: int = 500) -> Sequence[sa.RowMapping]:
 
 
 def open_causes(tx: Tx) -> list[OpenCause]:
-    """The open incidents that say which fault they explain."""
+    """The open incidents that say which faults they explain."""
     rows = tx.all(sa.select(incident).where(incident.c.closed_at.is_(None)).order_by(incident.c.opened_at))
     return [
-        OpenCause(row["id"], row["cause"], row["scope"], row["subject"], str(row["evidence"]["fault"]))
+        OpenCause(
+            row["id"],
+            row["cause"],
+            row["scope"],
+            row["subject"],
+            str(row["evidence"].get("fault", "")),
+            tuple(row["evidence"].get("family", ())),
+            row["opened_at"],
+            str(row["evidence"].get("root", "")),
+        )
         for row in rows
-        if row["evidence"].get("fault")
+        if row["evidence"].get("fault") or row["evidence"].get("family")
     ]
+
+
+def followers(tx: Tx, root_ids: Sequence[str]) -> Sequence[sa.RowMapping]:
+    """Open incidents that blame one of these findings."""
+    rows = tx.all(sa.select(incident).where(incident.c.closed_at.is_(None), incident.c.cause == "sympathetic"))
+    return [row for row in rows if row["evidence"].get("root") in root_ids]
+
+
+def ripe(tx: Tx, limit: int = 500) -> Sequence[sa.RowMapping]:
+    """Active findings that a first look after a boot made, and that outlasted the time in which things come up."""
+    rows = tx.all(
+        sa.select(finding)
+        .where(finding.c.cleared_at.is_(None), finding.c.confidence == "low")
+        .order_by(finding.c.first_at)
+        .limit(limit)
+    )
+    return [row for row in rows if isinstance(until := row["evidence"].get("low_until"), float) and until <= tx.now]
 
 
 # Silence --------------------------------------------------------------------------------------------------------------

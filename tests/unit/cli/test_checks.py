@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -61,9 +64,37 @@ def test_no_time_left_is_inconclusive(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize(
+    ("arguments", "checks", "ran"),
+    [
+        (["cpu-arith seconds=0.3"], ["cpu-arith"], 0.3),
+        (["  cpu-arith   seconds=0.3 "], ["cpu-arith"], 0.3),
+        (["cpu-arith seconds=0.3", "--set", "seconds=0.4"], ["cpu-arith"], 0.4),
+        (["cpu-arith seconds=0.3", "memory-pattern mib=1 seconds=0.3"], ["cpu-arith", "memory-pattern"], 0.3),
+    ],
+)
+def test_a_check_is_named_with_its_arguments_as_settings_name_it(
+    arguments: list[str], checks: list[str], ran: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, float]] = []
+
+    def instead(check: str, given: Mapping[str, str], budget_s: float) -> CheckResult:
+        seen.append((check, float(given["seconds"])))
+        return CheckResult(check, CheckVerdict.PASSED, {}, "")
+
+    monkeypatch.setattr("ostler.cli.checks.run_apart", instead)
+    assert main(["checks", "run", *arguments]) == 0
+    assert seen == [(check, ran) for check in checks]
+
+
+@pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["run", "nope"], "no check or plan is called 'nope'"),
+        (["run", "nope seconds=1"], "no check or plan is called 'nope'"),
+        (["run", "quick sku=h100"], "no check or plan is called 'quick'"),
+        (["run", " "], "no check or plan is called ''"),
+        (["run", "cpu-arith x=1"], "this check takes no 'x'"),
+        (["run", "cpu-arith seconds"], "'seconds' is no KEY=VALUE"),
         (["run", "quick"], "--sku: a plan needs the GPU model"),
         (["run", "quick", "--sku", "x"], "no thresholds are known for 'x'"),
         (["run", "cpu-arith", "gpu-present", "--set", "seconds=1"], "--set: arguments are for one check"),
@@ -92,7 +123,7 @@ def test_a_stop_ends_it_at_once_without_a_pass(number: signal.Signals, tmp_path:
         (sys.executable, "-c", program, *command, "--budget", "600"), stdout=subprocess.PIPE, text=True
     ) as running:
         assert running.stdout is not None
-        child = int(running.stdout.readline())
+        child = os.pidfd_open(int(running.stdout.readline()))
         assert json.loads(words.read_text())["verdict"] == "inconclusive", "what is left if it is killed right now"
         running.send_signal(number)
         document = json.loads(running.stdout.read())
@@ -100,7 +131,8 @@ def test_a_stop_ends_it_at_once_without_a_pass(number: signal.Signals, tmp_path:
     assert document["verdict"] == "inconclusive"
     assert [check["message"] for check in document["checks"]] == ["stopped", "stopped"]
     assert json.loads(words.read_text())["verdict"] == "inconclusive"
-    assert not Path(f"/proc/{child}").exists()
+    select.select([child], [], [])  # readable once it has ended, whoever reaps it and however busy the machine is
+    os.close(child)
 
 
 def result(verdict: str, message: str = "") -> CheckResult:
