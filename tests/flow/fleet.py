@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ostler.adapters.bmc.fake import FakeBmc, FakeBmcs
 from ostler.adapters.bmc.port import Bmc, Credentials, Identity
+from ostler.adapters.cluster.fake import FakeCluster
 from ostler.brake.guard import GuardedBmc
 from ostler.brake.pause_file import PauseFile
 from ostler.core.actor import Actor
@@ -16,11 +17,12 @@ from ostler.health import intake, orders
 from ostler.health.model import HealthSettings
 from ostler.jobs.runner import Runner
 from ostler.nodes import service, store
+from ostler.nodes.cordon import CordonController
 from ostler.nodes.model import Capability, Node, Pool, Slot, State
 from ostler.remediation import service as remediation_service
 from ostler.remediation.model import RemediationSettings
 from ostler.remediation.tasks import Remediation
-from ostler.wire.agent import Gap, Heartbeat, OrderResult, Report, Signal, Verdict
+from ostler.wire.agent import Gap, Heartbeat, Order, OrderResult, Report, Signal, Verdict
 
 MARA = Actor("person:mara")
 LOGIN = Credentials("admin", "")
@@ -43,16 +45,22 @@ class Fleet:
     pause_file: PauseFile
     settings: RemediationSettings = SETTINGS
     granted: frozenset[Capability] = frozenset(Capability)
+    cluster: FakeCluster | None = None
+    """The scheduler of the pool; without one the agents say who is busy."""
     bmcs: FakeBmcs = field(init=False)
     runner: Runner = field(init=False)
     remediation: Remediation = field(init=False)
+    cordons: CordonController = field(init=False)
     sequences: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.bmcs = FakeBmcs()
-        self.remediation = Remediation(self.db, self.open_bmc, self.settings, HEALTH)
+        clusters = {} if self.cluster is None else {self.cluster.name: self.cluster}
+        self.remediation = Remediation(self.db, self.open_bmc, self.settings, HEALTH, clusters)
         self.runner = Runner(self.db, [self.remediation.procedure()], owner="test")
-        self.db.write(lambda tx: service.define_pool(tx, Pool("default", self.granted), actor=MARA))
+        self.cordons = CordonController(self.db, clusters, owner="test")
+        pool = Pool("default", self.granted, cluster="none" if self.cluster is None else self.cluster.name)
+        self.db.write(lambda tx: service.define_pool(tx, pool, actor=MARA))
 
     def open_bmc(self, node: Node) -> Bmc:
         assert node.bmc_address is not None
@@ -85,6 +93,8 @@ class Fleet:
             sku=sku,
             bmc_address=address,
         )
+        if self.cluster is not None:
+            self.cluster.add(node.name)
         return store.get(tx, node.id)
 
     def say(self, node: Node, *lines: tuple[str, ...], boot: str = "boot-1", lost: tuple[Gap, ...] = ()) -> None:
@@ -105,14 +115,25 @@ class Fleet:
         self.db.write(lambda tx: self._take(tx, node.id, report))
         return len(out)
 
+    def orders(self, node: Node) -> tuple[Order, ...]:
+        """What the node's agent is asked for just now."""
+        return self.db.read(lambda tx: orders.of_node(tx, node.id))
+
+    def heard(self, node: Node) -> None:
+        """A heartbeat is written."""
+        rows = [{"node": node.id, "at": self.clock.now(), "is_busy": None}]
+        self.db.write(lambda tx: store.touch(tx, rows))
+
     def busy(self, node: Node, busy: bool) -> None:
         rows = [{"node": node.id, "at": self.clock.now(), "is_busy": busy}]
         self.db.write(lambda tx: store.touch(tx, rows))
 
     def run(self, seconds: float = 0.0) -> None:
-        """Let time pass, then let every job do what is due."""
+        """Let time pass, then let every job do what is due, and the cluster be cordoned as is wanted then."""
         self.clock.advance(seconds)
         self.runner.run_due()
+        if self.cluster is not None and not self.cluster.unreachable:
+            self.cordons.run_once()
 
     def node(self, node: Node) -> Node:
         return self.db.read(lambda tx: store.get(tx, node.id))

@@ -43,6 +43,8 @@ def check(tx: Tx, node_id: str, permit: PermitId, *, powers_on: bool = False) ->
         raise Refused(f"The permit {permit} for {node.name} is over; ask the brake again.")
     if (why := service.stopped(tx, node)) is not None:
         raise Held(f"{row['action']} of {node.name} is held: {why}.", delay=30.0)
+    if row["action"] != store.FIRMWARE and store.flashing(tx, node_id):
+        raise Held(f"{row['action']} of {node.name} is held: its firmware is being written.", delay=30.0)
     if powers_on and node.power_locked:
         raise Refused(f"Power-on of {node.name} is locked after a leak until a named person clears it.")
 
@@ -84,6 +86,10 @@ class GuardedBmc:
     def reset(self, kind: ResetKind, *, permit: PermitId) -> None:
         self._check(permit, powers_on=kind in _POWERS_ON)
         self._bmc.reset(kind, permit=permit)
+
+    def reset_bmc(self, *, permit: PermitId) -> None:
+        self._check(permit)
+        self._bmc.reset_bmc(permit=permit)
 
     def boot_once(self, target: BootTarget, *, permit: PermitId) -> None:
         self._check(permit)

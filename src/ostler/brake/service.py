@@ -65,6 +65,33 @@ def reserve(
     if verdict is not None:
         why, wait = verdict
         raise Held(f"{action} of {node.name} is held: {why}.", delay=wait)
+    return _grant(tx, node, action, groups, actor, reason, workload, seconds)
+
+
+def reserve_danger(
+    tx: Tx, node: Node, action: str, *, actor: Actor, reason: str, seconds: float = PERMIT_SECONDS
+) -> PermitId:
+    """The right to avert a danger: it counts against no limit, and no limit holds it. A pause, hands on the node and
+    a flash that runs do: raises `Held`. A permit that the node holds for something else stays as it is.
+    """
+    tx.lock("brake")
+    store.release_expired(tx)
+    node = nodes.get(tx, node.id)
+    if (why := stopped(tx, node) or flashing(tx, node)) is not None:
+        raise Held(f"{action} of {node.name} is held: {why}.", delay=_OUT_OF_SERVICE_DELAY)
+    return _grant(tx, node, action, {}, actor, reason, None, seconds)
+
+
+def _grant(
+    tx: Tx,
+    node: Node,
+    action: str,
+    groups: dict[str, str],
+    actor: Actor,
+    reason: str,
+    workload: str | None,
+    seconds: float,
+) -> PermitId:
     permit = PermitId(new_id("permit"))
     store.insert(
         tx,
@@ -98,6 +125,13 @@ def stopped(tx: Tx, node: Node) -> str | None:
         return f"{first['scope']} is paused by {first['actor']} ({first['reason']})"
     if node.maintenance_by is not None:
         return f"{node.maintenance_by} has hands on the node"
+    return None
+
+
+def flashing(tx: Tx, node: Node) -> str | None:
+    """Why nothing may power or reset a node while its firmware is written, or None when it is not."""
+    if node.state is State.ZAP or store.flashing(tx, node.id):
+        return "its firmware is being written; losing power now would break it"
     return None
 
 

@@ -13,6 +13,9 @@ from ostler.db.schema import brake_rule, node, pause, permit, slot
 from ostler.db.tx import Tx
 from ostler.nodes.model import State
 
+FIRMWARE = "firmware"
+"""The action of permits under which nodes are flashed."""
+
 _SERVING = (State.PRODUCTION.value, State.REBOOT.value)
 
 
@@ -54,6 +57,19 @@ def live_of_node(tx: Tx, node_id: str) -> sa.RowMapping | None:
         .order_by(permit.c.granted_at.desc())
         .limit(1)
     )
+
+
+def live_workloads(tx: Tx) -> frozenset[str]:
+    """The jobs of users that permits are out for now."""
+    live = sa.and_(permit.c.released_at.is_(None), permit.c.expires_at >= tx.now, permit.c.workload.is_not(None))
+    return frozenset(row["workload"] for row in tx.all(sa.select(permit.c.workload).where(live).distinct()))
+
+
+def flashing(tx: Tx, node_id: str) -> bool:
+    """Whether somebody holds the right to flash this node now (`acceptance/zap.py`)."""
+    live = sa.and_(permit.c.released_at.is_(None), permit.c.expires_at >= tx.now)
+    query = sa.select(permit.c.id).where(permit.c.node_id == node_id, permit.c.action == FIRMWARE, live)
+    return tx.one(query.limit(1)) is not None
 
 
 def counting(tx: Tx, since: float) -> list[Live]:

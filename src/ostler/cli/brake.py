@@ -133,11 +133,11 @@ def set_limits(
     output.say(f"{len(rules)} limits are set.")
 
 
-def parse_span(text: str) -> float:
+def parse_span(text: str, where: str = "--for") -> float:
     """Seconds of `90s`, `30m`, `2h`, `1d`. Raises `BadInput`."""
     number, unit = text[:-1], text[-1:]
     if unit not in _UNITS or not number.isascii() or not number.isdigit() or not int(number):
-        raise BadInput(f"'{text}' is no length of time; write 90s, 30m, 2h or 1d.", where="--for")
+        raise BadInput(f"'{text}' is no length of time; write 90s, 30m, 2h or 1d.", where=where)
     return int(number) * _UNITS[unit]
 
 

@@ -78,7 +78,9 @@ def plan_command(
 
 @checks_app.command("run")
 def run_command(
-    names: Annotated[list[str], typer.Argument(metavar="NAME|PLAN...", help='Checks ("NAME key=value …" in one) or plans, in order.')],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME|PLAN...", help='Checks ("NAME key=value …" in one) or plans, in order.')
+    ],
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An argument; with one check only.")
     ] = None,
@@ -186,13 +188,10 @@ def _chosen(names: Sequence[str], pairs: Sequence[str], sku: str, gpus: int) -> 
         if name in PLANS:
             chosen += _planned(name, sku, gpus)
             continue
-        if " " in name:  # as settings and the server name a check: one argument, "NAME key=value …"
-            check, *given = name.split()
-            chosen.append(Planned(check, arguments_of(find(check), given)))
-            continue
-        if name not in CHECKS:
-            raise NotFound(f"no check or plan is called {name[:64]!r}; 'ostler checks list' names them")
-        chosen.append(Planned(name, arguments_of(find(name), pairs)))
+        check, *given = name.split() or [""]  # as settings and the server name a check: "NAME key=value …" in one
+        if check not in CHECKS:
+            raise NotFound(f"no check or plan is called {check[:64]!r}; 'ostler checks list' names them")
+        chosen.append(Planned(check, arguments_of(find(check), [*given, *pairs])))
     return chosen
 
 

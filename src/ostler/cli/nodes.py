@@ -1,4 +1,4 @@
-"""`ostler nodes …`: see nodes and what became of them; certify, move, cordon, reboot. Talks to `/v1/nodes`."""
+"""`ostler nodes …`: see nodes and what became of them; cordon, drain, reboot, power, … Talks to `/v1/nodes`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from urllib.parse import quote
 import typer
 
 from ostler.cli import output
+from ostler.cli.brake import parse_span
 from ostler.cli.client import Client
 from ostler.cli.output import DryRun, Json, Reason, Yes
 from ostler.core.errors import BadInput, OstlerError
+
+NO_CLUSTER = "none"
+"""The cluster of a pool without a scheduler."""
+POWER = ("on", "off", "cycle", "reset-bmc")
 
 nodes_app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Nodes: see them, and move them through their lifecycle."
@@ -62,10 +67,13 @@ def list_nodes(
 @nodes_app.command()
 def show(node: Node, json: Json = False) -> None:
     """One node: identity, place, state, conditions."""
-    found = Client.from_environment().get(_path(node))
+    client = Client.from_environment()
+    found = client.get(_path(node))
     if json:
         output.print_json(found)
         return
+    clusters = {pool["name"]: pool["cluster"] for pool in client.get("/v1/pools")["items"]}
+    scheduled = clusters.get(found["pool"], NO_CLUSTER) != NO_CLUSTER
     pending = found["pending"]
     output.facts(
         {
@@ -82,7 +90,7 @@ def show(node: Node, json: Json = False) -> None:
             "GPUs": found["gpus"],
             "driver": found["driver"],
             "busy": found["busy"],
-            "cordoned": found["cordoned"],
+            "cordoned": found["cordoned"] if scheduled else "n/a (the pool has no scheduler)",
             "last seen": output.when(found["last_seen"]),
             "id": found["id"],
             "notice": found.get("notice"),
@@ -139,9 +147,11 @@ def history(
 
 
 @nodes_app.command()
-def certify(nodes: Nodes = None, selector: Selector = None, reason: Reason = "", dry_run: DryRun = False) -> None:
+def certify(
+    nodes: Nodes = None, selector: Selector = None, reason: Reason = "", dry_run: DryRun = False, yes: Yes = False
+) -> None:
     """A technician signs for the installation: the node may leave onboard, an adopted one loses Uncertified."""
-    _each("certify", nodes, selector, {"reason": reason}, dry_run=dry_run)
+    _each("certify", nodes, selector, {"reason": reason}, dry_run=dry_run, yes=yes)
 
 
 @nodes_app.command()
@@ -165,9 +175,11 @@ def cordon(
 
 
 @nodes_app.command()
-def uncordon(nodes: Nodes = None, selector: Selector = None, reason: Reason = "", dry_run: DryRun = False) -> None:
+def uncordon(
+    nodes: Nodes = None, selector: Selector = None, reason: Reason = "", dry_run: DryRun = False, yes: Yes = False
+) -> None:
     """Take a person's cordon back. Others' holds stay."""
-    _each("uncordon", nodes, selector, {"reason": reason}, dry_run=dry_run)
+    _each("uncordon", nodes, selector, {"reason": reason}, dry_run=dry_run, yes=yes)
 
 
 @nodes_app.command()
@@ -185,23 +197,71 @@ def reboot(
 
 
 @nodes_app.command()
-def power(
+def drain(
     nodes: Nodes = None,
     selector: Selector = None,
+    mode: Annotated[
+        str, typer.Option(help="evict: ask the work to leave, within its budgets; allow-completion: wait for it.")
+    ] = "evict",
+    deadline: Annotated[str, typer.Option(help="What is left after so long is ended: 90s, 30m, 2h, 1d.")] = "1d",
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Cordon nodes and empty them, without a reboot. They stay so until 'ostler nodes uncordon'."""
+    if mode not in ("evict", "allow-completion"):
+        raise BadInput(f"'{mode}' is neither evict nor allow-completion.", where="--mode")
+    seconds = parse_span(deadline, "--deadline")
+    body = {"mode": mode, "deadline_s": seconds, "reason": output.need_reason(reason)}
+    _each("drain", nodes, selector, body, dry_run=dry_run, ask=True, yes=yes)
+
+
+@nodes_app.command()
+def power(
+    nodes: Annotated[
+        list[str] | None,
+        typer.Argument(help="Nodes, then one of on, off, cycle, reset-bmc (left out: cycle).", show_default=False),
+    ] = None,
+    selector: Selector = None,
+    clear_lock: Annotated[
+        bool, typer.Option("--clear-lock", help="Answer for it that a node may be switched on again after a leak.")
+    ] = False,
     now: Annotated[bool, typer.Option("--now", help="At once, not when the workload ends.")] = False,
     reason: Reason = "",
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Power cycle nodes of production through their BMCs and verify them, within the brake."""
-    body = {"action": "power-cycle", "timing": "immediate" if now else "pending", "reason": output.need_reason(reason)}
-    _each("reboot", nodes, selector, body, dry_run=dry_run, ask=True, yes=yes, doing="power cycle")
+    """Switch nodes on or off, cycle their power, restart their BMCs. In production: a cycle, drained and verified."""
+    named = list(nodes or [])
+    action = named.pop() if named and named[-1] in POWER else None
+    why = output.need_reason(reason)
+    if clear_lock:
+        if action is not None:
+            raise BadInput(f"Clear the lock first, then switch the nodes {action}.", where="--clear-lock")
+        doing = "clear the power lock of"
+        _each("power-lock/clear", named, selector, {"reason": why}, dry_run=dry_run, ask=True, yes=yes, doing=doing)
+        return
+    body = {"action": action or "cycle", "timing": "immediate" if now else "pending", "reason": why}
+    told = {"on": "switch on", "off": "switch off", "reset-bmc": "restart the BMC of"}
+    doing = told.get(action or "cycle", "power cycle")
+    _each("power", named, selector, body, dry_run=dry_run, ask=True, yes=yes, doing=doing)
 
 
 @nodes_app.command()
-def withdraw(nodes: Nodes = None, selector: Selector = None, reason: Reason = "", dry_run: DryRun = False) -> None:
+def reprovision(
+    nodes: Nodes = None, selector: Selector = None, reason: Reason = "", dry_run: DryRun = False, yes: Yes = False
+) -> None:
+    """Boot nodes of triage or debug from the network once more, and take them through onboard again."""
+    body = {"reason": output.need_reason(reason)}
+    _each("reprovision", nodes, selector, body, dry_run=dry_run, ask=True, yes=yes)
+
+
+@nodes_app.command()
+def withdraw(
+    nodes: Nodes = None, selector: Selector = None, reason: Reason = "", dry_run: DryRun = False, yes: Yes = False
+) -> None:
     """Take back what is pending and was not acted on."""
-    _each("withdraw", nodes, selector, {"reason": output.need_reason(reason)}, dry_run=dry_run)
+    _each("withdraw", nodes, selector, {"reason": output.need_reason(reason)}, dry_run=dry_run, yes=yes)
 
 
 @nodes_app.command()
@@ -214,10 +274,12 @@ def triage(
 
 
 @nodes_app.command("return")
-def return_(nodes: Nodes = None, selector: Selector = None, reason: Reason = "", dry_run: DryRun = False) -> None:
+def return_(
+    nodes: Nodes = None, selector: Selector = None, reason: Reason = "", dry_run: DryRun = False, yes: Yes = False
+) -> None:
     """Send repaired nodes back: to the test that a return to production runs through."""
     body = {"to": "test", "reason": output.need_reason(reason)}
-    _each("transition", nodes, selector, body, dry_run=dry_run, doing="return")
+    _each("transition", nodes, selector, body, dry_run=dry_run, yes=yes, doing="return")
 
 
 @nodes_app.command()
@@ -270,7 +332,7 @@ def _each(
             output.say(f"{output.clean(node['name'])}: {error}")
             continue
         answer = f"job {found['job_id']}" if "job_id" in found else f"now {found['state']}"
-        output.say(f"{output.clean(node['name'])}: {doing}, {output.clean(answer)}")
+        output.say(f"{output.clean(node['name'])}: {doing.removesuffix(' of')}, {output.clean(answer)}")
     if refused:
         raise typer.Exit(1)
 

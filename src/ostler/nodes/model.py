@@ -56,6 +56,8 @@ class Condition(StrEnum):
     SIGNALS_LOST = "SignalsLost"
     OVERDUE = "Overdue"
     HELD_FOR_PERSON = "HeldForPerson"
+    PROBATION = "Probation"
+    POWER_LOCKED = "PowerLocked"
 
 
 class Timing(StrEnum):

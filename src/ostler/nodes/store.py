@@ -62,6 +62,12 @@ def expected_gpus(tx: Tx, node_id: str) -> int:
     return gpus if isinstance(gpus, int) else -1
 
 
+def gpus_of_skus(tx: Tx) -> dict[str, int]:
+    """SKU → how many GPUs it declares, of those that do."""
+    rows = tx.all(sa.select(sku.c.name, sku.c.spec))
+    return {row["name"]: row["spec"]["gpus"] for row in rows if isinstance(row["spec"].get("gpus"), int)}
+
+
 def kinds(tx: Tx, node_ids: Iterable[str]) -> dict[str, str]:
     """Node → its SKU; for one without, the model of its first GPU: what it may be compared with."""
     rows = tx.all(sa.select(node.c.id, node.c.sku, node.c.inventory).where(node.c.id.in_(sorted(node_ids))))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ostler.access.api import Authorize, request_id
 from ostler.access.model import Principal, Role
+from ostler.adapters.cluster.port import DrainMode
 from ostler.core.clock import iso
 from ostler.core.errors import BadInput
 from ostler.db.engine import Database
@@ -17,22 +18,42 @@ from ostler.db.tx import Tx
 from ostler.faults.model import Action
 from ostler.nodes import store as nodes
 from ostler.nodes.model import Timing
-from ostler.remediation import service, store, why
+from ostler.nodes.view import view
+from ostler.remediation import by_hand, store, why
 from ostler.remediation.model import Verdict
 
 
-class Ordered(BaseModel):
-    """A person's order to reboot or power cycle a node in production."""
-
+class _Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
+
+class Because(_Body):
     reason: str = Field(min_length=1, max_length=500)
+
+
+class PowerIn(Because):
+    """A person's order to a node's power or BMC. A node of production is cycled in place and verified."""
+
+    action: Literal["on", "off", "cycle", "reset-bmc"]
+    timing: Literal["pending", "immediate"] = "pending"
+
+
+class DrainIn(Because):
+    """A person's order to empty a node: it is cordoned, and stays so until it is uncordoned."""
+
+    mode: Literal["allow-completion", "evict"] = "evict"
+    deadline_s: float = Field(default=24 * 3600.0, ge=0, le=30 * 86400, description="then what is left is ended")
+
+
+class Ordered(Because):
+    """A person's order to reboot or power cycle a node in production."""
+
     action: Literal["reboot", "power-cycle"] = "reboot"
     timing: Literal["pending", "immediate"] = "pending"
 
 
 def router(db: Database, authorize: Authorize) -> APIRouter:
-    """`/v1/nodes/{node}/why`, `/v1/nodes/{node}/reboot`, `/v1/decisions`."""
+    """`/v1/nodes/{node}/why`, what people order for a node, `/v1/decisions`."""
     routes = APIRouter(tags=["remediation"])
     viewer, operator = Depends(authorize(Role.VIEWER)), Depends(authorize(Role.OPERATOR))
 
@@ -49,7 +70,7 @@ def router(db: Database, authorize: Authorize) -> APIRouter:
     def reboot(node: str, body: Ordered, request: Request, who: Principal = operator) -> dict[str, Any]:
         def use_case(tx: Tx) -> str:
             found = nodes.get(tx, node)
-            return service.order(
+            return by_hand.order(
                 tx,
                 found.id,
                 Action(body.action),
@@ -57,6 +78,49 @@ def router(db: Database, authorize: Authorize) -> APIRouter:
                 actor=who.actor(request_id(request)),
                 reason=body.reason,
             )
+
+        return {"job_id": db.write(use_case)}
+
+    @routes.post(
+        "/v1/nodes/{node}/power", status_code=202, summary="Switch a node on or off, cycle it, restart its BMC"
+    )
+    def power(node: str, body: PowerIn, request: Request, who: Principal = operator) -> dict[str, Any]:
+        actor, timing = who.actor(request_id(request)), Timing(body.timing)
+
+        def use_case(tx: Tx) -> str:
+            found = nodes.get(tx, node)
+            return by_hand.order_power(tx, found.id, body.action, timing=timing, actor=actor, reason=body.reason)
+
+        return {"job_id": db.write(use_case)}
+
+    @routes.post("/v1/nodes/{node}/power-lock/clear", summary="A named person answers for switching on after a leak")
+    def clear_lock(node: str, body: Because, request: Request, who: Principal = operator) -> dict[str, Any]:
+        actor = who.actor(request_id(request))
+
+        def use_case(tx: Tx) -> str:
+            found = nodes.get(tx, node)
+            by_hand.clear_power_lock(tx, found.id, actor=actor, reason=body.reason)
+            return found.id
+
+        node_id = db.write(use_case)
+        return db.read(lambda tx: view(tx, [nodes.get(tx, node_id)])[0])
+
+    @routes.post("/v1/nodes/{node}/reprovision", status_code=202, summary="Boot a node from the network and onboard it")
+    def reprovision(node: str, body: Because, request: Request, who: Principal = operator) -> dict[str, Any]:
+        actor = who.actor(request_id(request))
+        return {
+            "job_id": db.write(
+                lambda tx: by_hand.reprovision(tx, nodes.get(tx, node).id, actor=actor, reason=body.reason)
+            )
+        }
+
+    @routes.post("/v1/nodes/{node}/drain", status_code=202, summary="Cordon a node and empty it, without a reboot")
+    def drain(node: str, body: DrainIn, request: Request, who: Principal = operator) -> dict[str, Any]:
+        actor, mode = who.actor(request_id(request)), DrainMode(body.mode)
+
+        def use_case(tx: Tx) -> str:
+            found = nodes.get(tx, node)
+            return by_hand.order_drain(tx, found.id, mode, body.deadline_s, actor=actor, reason=body.reason)
 
         return {"job_id": db.write(use_case)}
 
@@ -87,5 +151,6 @@ def router(db: Database, authorize: Authorize) -> APIRouter:
 
 def decision_view(row: sa.RowMapping) -> dict[str, Any]:
     """A decision as every face shows it."""
-    names = ("id", "node_id", "finding_id", "action", "timing", "verdict", "reasons", "permit_id", "job_id")
-    return {**{name: row[name] for name in names}, "at": iso(row["at"])}
+    about = ("id", "node_id", "finding_id", "incident_id", "fault", "serial")
+    decided = ("action", "timing", "verdict", "reasons", "permit_id", "job_id")
+    return {**{name: row[name] for name in (*about, *decided)}, "at": iso(row["at"])}

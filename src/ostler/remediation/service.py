@@ -1,30 +1,34 @@
-"""Assembles cases, records decisions, starts the procedure. Called by `tasks.py`, the agents' desk and the faces."""
+"""Assembles cases, records decisions, starts the procedure. Called by the steps, the agents' desk and the faces."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import sqlalchemy as sa
 
 from ostler.audit import service as audit
-from ostler.brake import service as brake
-from ostler.core.actor import Actor, ostler
-from ostler.core.errors import Refused
+from ostler.core.actor import ostler
 from ostler.core.ids import PermitId, new_id
 from ostler.db.tx import Tx
 from ostler.events import service as events
 from ostler.faults.model import Action, Severity
-from ostler.health import causes, findings
+from ostler.health import correlation, findings
 from ostler.health import store as health
 from ostler.health.model import Confidence, Diagnosis, HealthSettings
 from ostler.jobs import store as jobs
 from ostler.nodes import store as nodes
-from ostler.nodes.model import Node, Service, State, Timing
+from ostler.nodes.model import Node, Service, State
 from ostler.remediation import policy, store
 from ostler.remediation.model import Case, Complaint, Plan, RemediationSettings, Verdict
+from ostler.remediation.parts import serial_of
 
 ACTOR = ostler("remediation")
 PROCEDURE = "remediation"
-VERSION = 1
+VERSION = 2
 FIRST = "settle"
+
+DANGER = "danger"
+"""The step that a leak's job begins with."""
 
 
 def key(node_id: str) -> str:
@@ -32,58 +36,64 @@ def key(node_id: str) -> str:
     return f"remediation:{node_id}"
 
 
+def danger_key(node_id: str) -> str:
+    """A leak has a job of its own: it waits for no reset or boot that is under way."""
+    return f"danger:{node_id}"
+
+
 def start(tx: Tx, node_id: str) -> str:
     """Begin to look after a node, unless somebody does already. Returns the job's id."""
     return jobs.enqueue(tx, PROCEDURE, node_id, step=FIRST, version=VERSION, key=key(node_id))
 
 
-def consider(tx: Tx, node_id: str, diagnoses: list[Diagnosis]) -> None:
+def start_danger(tx: Tx, node_id: str) -> str:
+    """Begin to switch a leaking node off, unless somebody does already. Returns the job's id."""
+    return jobs.enqueue(tx, PROCEDURE, node_id, step=DANGER, version=VERSION, key=danger_key(node_id))
+
+
+def consider(tx: Tx, node_id: str, diagnoses: Iterable[Diagnosis]) -> None:
     """A node's diagnosis changed: start or wake its remediation if it asks for more than watching."""
-    if any(policy.LADDER.index(one.action) > policy.LADDER.index(Action.WATCH) for one in diagnoses):
-        job_id = start(tx, node_id)
-        jobs.wake(tx, job_id=job_id)
+    diagnoses = list(diagnoses)
+    if any(one.action is Action.POWER_OFF for one in diagnoses) and not nodes.get(tx, node_id).power_locked:
+        jobs.wake(tx, job_id=start_danger(tx, node_id))
+    if any(policy.LADDER.index(one.action) > policy.LADDER.index(Action.WATCH) for one in diagnoses) or any(
+        one.fault in policy.HOT_SWAP for one in diagnoses
+    ):
+        jobs.wake(tx, job_id=start(tx, node_id))
 
 
-def order(tx: Tx, node_id: str, action: Action, *, timing: Timing, actor: Actor, reason: str) -> str:
-    """A person orders a reboot or power cycle: the same procedure, brake included, without asking the pool's grants."""
-    node = nodes.get(tx, node_id)
-    if node.state is not State.PRODUCTION:
-        raise Refused(f"{node.name} is in {node.state}; only a node in production is rebooted this way.")
-    if action not in policy.IN_PLACE:
-        raise Refused(f"{action} is nothing that is done in place.")
-    if node.bmc_address is None:
-        raise Refused(f"{node.name} has no BMC address, so nothing can power it.")
-    if (stopped := brake.stopped(tx, node)) is not None:
-        raise Refused(f"{action} of {node.name} is held: {stopped}. Order it again when that is over.")
-    job_id = start(tx, node.id)
-    ordered = {"action": action, "timing": timing, "actor": actor.name, "reason": reason}
-    jobs.wake(tx, job_id=job_id, data={"ordered": ordered})
-    audit.record(tx, actor=actor, action=f"node.{action}.ordered", subject=node.id, reason=reason, detail=ordered)
-    return job_id
-
-
-def case_of(tx: Tx, node: Node, settings: RemediationSettings) -> Case:
+def case_of(tx: Tx, node: Node, settings: RemediationSettings, hold_until: float | None = None) -> Case:
     """Everything the policy may look at, as it stands now."""
     complaints = tuple(
-        Complaint(
-            finding_id=row["id"],
-            fault=row["fault"],
-            device=row["device"],
-            severity=Severity(row["severity"]),
-            confidence=Confidence(row["confidence"]),
-            action=Action(row["action"]),
-            first_at=row["first_at"],
-            incident_id=row["incident_id"],
-        )
+        complaint(tx, node, row, settings)
         for row in health.active(tx, node.id)
-        if row["incident_id"] is None and not outlived(row, node)
+        if (row["incident_id"] is None or row["action"] == Action.POWER_OFF.value) and not outlived(row, node)
     )
     return Case(
         state=node.state,
         complaints=complaints,
         granted=nodes.get_pool(tx, node.pool).capabilities,
         unmanaged=node.service is Service.UNMANAGED,
-        repairs=store.repairs(tx, node.id, tx.now - settings.repair_window_s),
+        pool=node.pool,
+        now=tx.now,
+        hold_until=hold_until,
+    )
+
+
+def complaint(tx: Tx, node: Node, row: sa.RowMapping, settings: RemediationSettings) -> Complaint:
+    serial = row["serial"] or serial_of(node.inventory, row["device"], node.serial)
+    since = tx.now - settings.repair_window_s
+    return Complaint(
+        finding_id=row["id"],
+        fault=row["fault"],
+        device=row["device"],
+        severity=Severity(row["severity"]),
+        confidence=Confidence(row["confidence"]),
+        action=Action(row["action"]),
+        first_at=row["first_at"],
+        incident_id=row["incident_id"],
+        serial=serial,
+        past=store.past(tx, row["fault"], serial=serial, node_id=node.id, device=row["device"], since=since),
     )
 
 
@@ -101,17 +111,7 @@ def clear_outlived(tx: Tx) -> int:
 
 def correlate(tx: Tx, settings: HealthSettings) -> list[str]:
     """Fold what many nodes report into incidents, before anything is done about one of them. Returns incident ids."""
-    struck = health.struck(tx, tx.now - settings.window_s)
-    if not struck:
-        return []
-    late = causes.latecomers(struck, health.open_causes(tx))
-    for incident_id, finding_ids in late.items():
-        findings.join(tx, incident_id, finding_ids)
-    joined = {finding_id for finding_ids in late.values() for finding_id in finding_ids}
-    struck = [one for one in struck if one.finding_id not in joined]
-    if len({one.node_id for one in struck}) < settings.storm_nodes:
-        return []
-    return [findings.open_incident(tx, one) for one in causes.fold(struck, health.serving_per_sku(tx), settings)]
+    return correlation.correlate(tx, settings)
 
 
 def record(
@@ -125,21 +125,27 @@ def record(
         if last is not None and (last["action"], last["verdict"]) == (plan.action, verdict):
             return
     reasons = [*plan.reasons, *([held] if held is not None else [])]
+    serial = node.serial if plan.complaint is None else plan.complaint.serial
     store.insert(
         tx,
         {
             "id": new_id("decision"),
             "node_id": node.id,
             "finding_id": finding_id,
+            "incident_id": None if plan.complaint is None else plan.complaint.incident_id,
             "action": plan.action,
             "timing": plan.timing or "none",
             "verdict": verdict,
             "reasons": reasons,
+            "fault": plan.fault,
+            "serial": serial,
             "permit_id": permit,
             "job_id": job_id,
             "at": tx.now,
         },
     )
+    if finding_id is not None and serial is not None:
+        health.update(tx, finding_id, {"serial": serial})
     told = {"node_id": node.id, "action": plan.action, "reason": "; ".join(reasons)}
     audit.record(tx, actor=ACTOR, action=f"decision.{verdict}", subject=node.id, reason=told["reason"], detail=told)
     if verdict is Verdict.WOULD_ACT:
@@ -165,7 +171,7 @@ def undecided(tx: Tx, settings: RemediationSettings) -> list[str]:
         if node.state is not State.PRODUCTION:
             continue
         plan = policy.decide(case_of(tx, node, settings), settings)
-        if plan.complaint is None or withdrawn(tx, plan):
+        if plan.complaint is None or plan.action is Action.POWER_OFF or withdrawn(tx, plan):
             continue
         last = store.last_about(tx, plan.complaint.finding_id)
         decided = last is not None and (last["action"], last["verdict"]) == (plan.action, plan.verdict)

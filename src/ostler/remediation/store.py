@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from ostler.db.schema import decision, finding
+from ostler.db.schema import condition, decision, finding, incident, node, slot
 from ostler.db.tx import Tx
-from ostler.remediation.model import Verdict
+from ostler.faults.model import Action
+from ostler.nodes.model import Condition
+from ostler.remediation.model import Past, Verdict
 from ostler.remediation.policy import IN_PLACE
+
+RETURNED_BY = "verification "
+"""How the words begin that clear a finding when its node returns: see `endings.to_production`."""
+
+_REPAIRS = frozenset(action.value for action in IN_PLACE)
+_TRIAGES = frozenset({Action.TRIAGE.value, Action.RMA.value})
 
 
 def insert(tx: Tx, values: Mapping[str, Any]) -> None:
@@ -49,17 +57,71 @@ def listed(
     return tx.all(query)
 
 
-def repairs(tx: Tx, node_id: str, since: float) -> dict[str, int]:
-    """Fault → how often it was repaired in place on this node since a moment."""
+def past(tx: Tx, fault: str, *, serial: str | None, node_id: str, device: str, since: float) -> Past:
+    """What was done about one fault of one part since a moment: by serial number, wherever the part was then.
+
+    A part without one is known by its node and its place there.
+    """
+    whose = (
+        decision.c.serial == serial
+        if serial is not None
+        else sa.and_(decision.c.node_id == node_id, finding.c.device == device)
+    )
     rows = tx.all(
-        sa.select(finding.c.fault, sa.func.count().label("times"))
-        .join(decision, decision.c.finding_id == finding.c.id)
+        sa.select(decision.c.action, finding.c.cleared_at, finding.c.cleared_by)
+        .join(finding, decision.c.finding_id == finding.c.id)
         .where(
-            decision.c.node_id == node_id,
+            whose,
+            decision.c.fault == fault,
             decision.c.verdict == Verdict.ACT.value,
-            decision.c.action.in_([action.value for action in IN_PLACE]),
+            decision.c.action.in_([*_REPAIRS, *_TRIAGES]),
             decision.c.at >= since,
         )
-        .group_by(finding.c.fault)
+        .order_by(decision.c.at, decision.c.id)
     )
-    return {row["fault"]: row["times"] for row in rows}
+    repairs = [row for row in rows if row["action"] in _REPAIRS]
+    returned = [row["cleared_at"] for row in repairs if (row["cleared_by"] or "").startswith(RETURNED_BY)]
+    return Past(
+        repairs=len(repairs),
+        last=Action(repairs[-1]["action"]) if repairs else None,
+        returned_at=max(returned, default=None),
+        triages=len(rows) - len(repairs),
+    )
+
+
+def special(tx: Tx, faults: Collection[str]) -> Sequence[sa.RowMapping]:
+    """Active findings that ask for the power to go, or are of these faults, whatever incident explains them."""
+    return tx.all(
+        sa.select(finding, node.c.slot, node.c.state)
+        .join(node, node.c.id == finding.c.node_id)
+        .where(
+            finding.c.cleared_at.is_(None),
+            sa.or_(finding.c.action == Action.POWER_OFF.value, finding.c.fault.in_(list(faults))),
+        )
+        .order_by(finding.c.first_at, finding.c.id)
+    )
+
+
+def racks_with(tx: Tx, finding_ids: Collection[str], since: float) -> dict[str, list[str]]:
+    """Rack → names of nodes, of these findings that began after a moment; a node of no rack counts by itself."""
+    rows = tx.all(
+        sa.select(node.c.name, slot.c.rack, slot.c.domains)
+        .join(finding, finding.c.node_id == node.c.id)
+        .outerjoin(slot, slot.c.name == node.c.slot)
+        .where(finding.c.id.in_(list(finding_ids)), finding.c.first_at >= since)
+        .order_by(node.c.name)
+    )
+    racks: dict[str, list[str]] = {}
+    for row in rows:
+        rack = str((row["domains"] or {}).get("rack") or row["rack"] or f"of {row['name']}")
+        racks.setdefault(rack, []).append(row["name"])
+    return racks
+
+
+def with_condition(tx: Tx, type_: Condition) -> Sequence[sa.RowMapping]:
+    """Every node's active condition of this type."""
+    return tx.all(sa.select(condition).where(condition.c.type == type_.value, condition.c.until.is_(None)))
+
+
+def open_incidents(tx: Tx, cause: str) -> Sequence[sa.RowMapping]:
+    return tx.all(sa.select(incident).where(incident.c.cause == cause, incident.c.closed_at.is_(None)))

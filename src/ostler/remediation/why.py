@@ -15,7 +15,7 @@ from ostler.health import store as health
 from ostler.jobs import store as jobs
 from ostler.nodes import store as nodes
 from ostler.nodes.lifecycle import STATES
-from ostler.nodes.model import UNMANAGED_NOTICE, Node, Service
+from ostler.nodes.model import UNMANAGED_NOTICE, Condition, Node, Service
 from ostler.remediation import store
 from ostler.tickets import store as tickets
 from ostler.trends import store as trends
@@ -43,6 +43,8 @@ def _summary(tx: Tx, node: Node, now: float) -> str:
     parts = [f"{node.name} is in {node.state} ({row.phase}) for {_span(now - node.state_since)}: {row.does}"]
     if node.pending_state is not None:
         parts.append(f"it will go to {node.pending_state} when its workload ends ({node.pending_reason})")
+    if node.power_locked:
+        parts.append("its power-on is locked after a leak")
     if node.maintenance_by is not None:
         parts.append(f"{node.maintenance_by} has hands on it")
     conditions = [row["type"] for row in nodes.conditions(tx, [node.id])]
@@ -99,6 +101,9 @@ def _links(tx: Tx, node: Node) -> Iterator[Link]:
                 f"ticket {row['id']} closed: {row['closing'].get('evidence', '')}",
                 row["id"],
             )
+    for row in nodes.conditions(tx, [node.id]):
+        if row["type"] in (Condition.PROBATION, Condition.POWER_LOCKED):
+            yield Link(row["since"], "condition", f"{row['type']} ({row['reason']}): {row['message']}", row["id"])
     for row in nodes.holds(tx, [node.id]):
         yield Link(row["since"], "cordon", f"cordon wanted by {row['holder']} ({row['actor']}): {row['reason']}")
     for row in jobs.live(tx, node.id):

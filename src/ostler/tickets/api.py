@@ -71,6 +71,7 @@ def ticket_view(row: sa.RowMapping) -> dict[str, Any]:
     names = ("id", "node_id", "slot", "cause", "instruction", "state", "evidence", "incident_id", "assignee", "closing")
     return {
         **{name: row[name] for name in names},
+        "parts": row["evidence"].get(service.PARTS, []),
         "opened_at": iso(row["opened_at"]),
         "claimed_at": iso_or_none(row["claimed_at"]),
         "closed_at": iso_or_none(row["closed_at"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ostler.audit import service as audit
@@ -15,6 +15,9 @@ from ostler.nodes import store as nodes
 from ostler.nodes.model import Node
 from ostler.tickets import store
 
+PARTS = "parts"
+"""Where in a ticket's evidence its replacement request stands."""
+
 
 def open_ticket(
     tx: Tx,
@@ -24,8 +27,12 @@ def open_ticket(
     instruction: str,
     evidence: Mapping[str, Any],
     incident_id: str | None = None,
+    parts: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The ticket for this cause on this node: a new one, or the one that is open already. Returns its id."""
+    """The ticket for this cause on this node: a new one, or the one that is open already. Returns its id.
+
+    `parts`: the replacement request, a row of `{part, serial, model, place, slot, faults}` for each that is wanted.
+    """
     tx.lock(f"ticket:{node.id}")
     if (present := store.unfinished(tx, node.id, cause)) is not None:
         return str(present["id"])
@@ -39,7 +46,7 @@ def open_ticket(
             "cause": cause,
             "instruction": instruction,
             "state": "open",
-            "evidence": dict(evidence),
+            "evidence": {**evidence, **({PARTS: [dict(part) for part in parts]} if parts else {})},
             "incident_id": incident_id,
             "opened_at": tx.now,
             "closing": {},

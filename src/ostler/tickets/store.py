@@ -40,6 +40,13 @@ def unfinished(tx: Tx, node_id: str, cause: str) -> sa.RowMapping | None:
     )
 
 
+def last_closed(tx: Tx, node_id: str, cause: str) -> float | None:
+    """When (domain time) the latest ticket for this cause on this node was closed; None: there was none."""
+    mine = (ticket.c.node_id == node_id, ticket.c.cause == cause, ticket.c.state == "done")
+    at: float | None = tx.scalar(sa.select(sa.func.max(ticket.c.closed_at)).where(*mine))
+    return at
+
+
 def claimed_on(tx: Tx, node_id: str) -> Sequence[sa.RowMapping]:
     """The tickets that somebody has hands on the node for, oldest claim first."""
     mine = sa.select(ticket).where(ticket.c.node_id == node_id, ticket.c.state == "claimed")

@@ -72,6 +72,7 @@ class Subject:
     unreachable: Callable[[], None] = lambda: None
     overheat: Callable[[str, float], None] = lambda sensor, value: None
     boot: Callable[[], str] = lambda: ""
+    bmc_resets: Callable[[], int] = lambda: 0
     power_events: list[str] = field(default_factory=list)
 
     def open(self) -> Bmc:
@@ -146,6 +147,7 @@ def fake() -> Subject:
         unreachable=unreachable,
         overheat=overheat,
         boot=bmc.booted,
+        bmc_resets=lambda: [call.what for call in bmc.calls].count("reset_bmc"),
         power_events=events,
     )
 
@@ -182,6 +184,7 @@ def twin() -> Iterator[Subject]:
             unreachable=unreachable,
             overheat=overheat,
             boot=bmc.booted,
+            bmc_resets=lambda: bmc.manager_resets,
             power_events=events,
         )
     finally:

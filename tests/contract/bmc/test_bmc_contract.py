@@ -151,6 +151,17 @@ def test_a_sensor_over_its_limit(full: Subject) -> None:
     assert hot.chassis == "HGX_GPU_SXM_1"
 
 
+def test_the_controller_restarts_and_the_host_works_on(full: Subject) -> None:
+    with full.open() as bmc:
+        bmc.reset(ResetKind.ON, permit=PERMIT)
+        full.wait_for(bmc, PowerState.ON)
+        bmc.reset_bmc(permit=PERMIT)
+        assert bmc.power_state() is PowerState.ON
+        with pytest.raises(Refused, match="needs a permit"):
+            bmc.reset_bmc(permit=PermitId(""))
+    assert full.bmc_resets() == 1
+
+
 def test_leak_detectors_are_sensors(full: Subject) -> None:
     with full.open() as bmc:
         dry = [s for s in bmc.sensors() if s.kind is SensorKind.LEAK]

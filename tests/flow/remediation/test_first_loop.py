@@ -23,11 +23,11 @@ from ostler.health import findings as health_findings
 from ostler.health import store as health
 from ostler.nodes import service, store
 from ostler.nodes.model import OBSERVE_ONLY, Capability, Condition, Node, State, Timing
-from ostler.remediation import service as remediation
+from ostler.remediation import by_hand
 from ostler.tickets import service as tickets_service
 from ostler.tickets import store as tickets
 from ostler.wire.agent import Verdict
-from tests.flow.fleet import LINK, MARA, SETTINGS, XID13, XID45, XID48, XID79, Fleet
+from tests.flow.fleet import HEALTH, LINK, MARA, SETTINGS, XID13, XID45, XID48, XID79, Fleet
 
 
 @pytest.fixture
@@ -84,7 +84,8 @@ def test_a_fatal_fault_is_rebooted_verified_and_returned(fleet: Fleet) -> None:
     assert fleet.resets(node) == ["reset force-restart"], "once"
     assert published(fleet, node)[-1] == "node.uncordoned"
     assert {"node.unhealthy", "node.cordoned", "node.healthy", "node.uncordoned"} <= set(published(fleet, node))
-    assert fleet.db.read(lambda tx: store.conditions(tx, [node.id])) == []
+    (left,) = fleet.db.read(lambda tx: store.conditions(tx, [node.id]))
+    assert left["type"] == Condition.PROBATION
 
 
 def test_an_isolated_application_error_only_records(fleet: Fleet) -> None:
@@ -127,7 +128,7 @@ def test_a_pending_transition_acts_when_its_deadline_passes(fleet: Fleet) -> Non
     fleet.busy(node, True)
     fleet.say(node, XID48)
     fleet.run(SETTINGS.settle_s)
-    fleet.run(SETTINGS.pending_deadline_s + 1)
+    fleet.run(SETTINGS.drain_deadline_s + 1)
     assert fleet.state(node) is State.REBOOT
 
 
@@ -233,14 +234,79 @@ def test_only_a_passed_verification_returns_a_node(fleet: Fleet, verdict: Verdic
     assert fleet.state(node) is State.TRIAGE
 
 
-def test_a_node_that_does_not_come_back_goes_to_triage(fleet: Fleet) -> None:
+def test_a_node_that_does_not_come_back_is_power_cycled_and_then_goes_to_triage(fleet: Fleet) -> None:
     (node,) = fleet.add()
     fleet.say(node, XID79)
     fleet.run(SETTINGS.settle_s)
     fleet.run(SETTINGS.boot_timeout_s + 60)
+    assert (fleet.state(node), fleet.resets(node)) == (State.REBOOT, ["reset force-restart", "reset power-cycle"])
+    assert live_permits(fleet) == 1, "under the same permit"
+    fleet.run(SETTINGS.boot_timeout_s + 60)
     assert fleet.state(node) is State.TRIAGE
     (ticket,) = fleet.db.read(lambda tx: tickets.listed(tx, node_id=node.id))
+    assert "reboot, then power-cycle did not help" in ticket["instruction"]
     assert "did not come back within 30 min" in ticket["instruction"]
+    assert verdicts(fleet, node) == [("act", "reboot"), ("act", "power-cycle"), ("act", "triage")]
+
+
+def test_one_that_comes_back_from_the_second_means_is_verified_as_ever(fleet: Fleet) -> None:
+    (node,) = fleet.add()
+    fleet.say(node, XID79)
+    fleet.run(SETTINGS.settle_s)
+    fleet.run(SETTINGS.boot_timeout_s + 60)
+    fleet.boots(node)
+    fleet.run(60)
+    fleet.answers(node)
+    fleet.run()
+    assert fleet.state(node) is State.PRODUCTION
+
+
+def test_a_gpu_reset_that_fails_becomes_a_reboot(fleet: Fleet) -> None:
+    (node,) = fleet.add()
+    fleet.say(node, XID48)
+    fleet.run(SETTINGS.settle_s)
+    fleet.answers(node, Verdict.FAILED, boot="boot-1")
+    fleet.run()
+    assert (fleet.state(node), fleet.resets(node)) == (State.REBOOT, ["reset force-restart"])
+
+
+def test_a_reboot_that_is_not_urgent_asks_the_agent_first(fleet: Fleet) -> None:
+    (node,) = fleet.add()
+    fleet.heard(node)
+    fleet.say(node, LINK)
+    fleet.run(SETTINGS.settle_s)
+    assert fleet.state(node) is State.REBOOT
+    assert [one.verb for one in fleet.orders(node)] == ["reboot"]
+    fleet.boots(node)
+    fleet.run(31)
+    fleet.answers(node)
+    fleet.run()
+    assert (fleet.state(node), fleet.resets(node)) == (State.PRODUCTION, [])
+
+
+@pytest.mark.parametrize("how", ["refused", "late"])
+def test_an_agent_that_does_not_reboot_is_helped_by_the_bmc(fleet: Fleet, how: str) -> None:
+    (node,) = fleet.add()
+    fleet.heard(node)
+    fleet.say(node, LINK)
+    fleet.run(SETTINGS.settle_s)
+    if how == "refused":
+        fleet.answers(node, Verdict.REFUSED, boot="boot-1")
+        fleet.run()
+    else:
+        fleet.run(SETTINGS.in_band_s - 1)
+        assert fleet.resets(node) == []
+        fleet.run(31)
+    assert fleet.resets(node) == ["reset force-restart"]
+
+
+def test_an_agent_that_is_not_heard_of_is_not_asked(fleet: Fleet) -> None:
+    (node,) = fleet.add()
+    fleet.heard(node)
+    fleet.say(node, LINK)
+    fleet.clock.advance(HEALTH.silent_after_s)
+    fleet.run(SETTINGS.settle_s)
+    assert (fleet.orders(node), fleet.resets(node)) == ((), ["reset graceful-restart"])
 
 
 def test_the_third_time_a_person_looks(fleet: Fleet) -> None:
@@ -349,7 +415,7 @@ def test_hands_on_a_node_hold_everything(fleet: Fleet) -> None:
 def test_a_person_orders_a_reboot_through_the_same_brake(fleet: Fleet) -> None:
     (node,) = fleet.add()
     fleet.db.write(
-        lambda tx: remediation.order(
+        lambda tx: by_hand.order(
             tx, node.id, Action.REBOOT, timing=Timing.IMMEDIATE, actor=MARA, reason="kernel update"
         )
     )

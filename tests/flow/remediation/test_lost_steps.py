@@ -5,23 +5,29 @@ The one deed that may be repeated is the reset itself, and only while the node h
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from ostler.adapters.cluster.fake import FakeCluster
+from ostler.adapters.cluster.port import DrainMode, Workload
 from ostler.brake.pause_file import PauseFile
 from ostler.core.clock import ManualClock
 from ostler.core.steps import StepResult
 from ostler.db import lease
 from ostler.db.engine import Database
-from ostler.db.schema import agent_order, decision, event, permit
+from ostler.db.schema import agent_order, decision, event, job, permit, ticket
 from ostler.db.tx import Tx
 from ostler.jobs import journal
 from ostler.nodes import store
 from ostler.nodes.model import Node, State
-from tests.flow.fleet import SETTINGS, XID48, XID79, Fleet
+from ostler.remediation import by_hand
+from tests.flow.fleet import LINK, MARA, SETTINGS, XID48, XID79, Fleet
+
+LEAK = ("bmc", "leak", "leak0", "chassis", "fatal", "power-off", "leak0 is wet, twice")
 
 STEPS = {"reboot": 7, "reset-gpu": 6}
 """Answers that a happy run journals: settle twice (it waits), then one per step."""
@@ -41,6 +47,10 @@ class Losing:
         if len(self.answers) - 1 == self._lose:
             raise lease.LostLease(where="the test")
         return claim
+
+
+STORIES = {"drain": 9, "in-band": 7, "leak": 3, "hand-drain": 3, "escalation": 9}
+"""Answers of the longer procedures, likewise: each is cut after every one of them."""
 
 
 def until_rest(fleet: Fleet, node: Node, *, boots: bool) -> None:
@@ -104,3 +114,99 @@ def test_a_lost_reset_is_repeated_only_while_the_node_has_not_booted(
         fleet.boots(node, "boot-2")
     fleet.run(60)
     assert len(fleet.resets(node)) == (1 if booted else 2)
+
+
+def told(fleet: Fleet, story: str) -> Node:
+    """The beginning of one of the longer procedures."""
+    (node,) = fleet.add()
+    if fleet.cluster is not None:
+        fleet.cluster.nodes[node.name].workload = Workload(2, ("ml/trainer",))
+    if story == "in-band":
+        fleet.heard(node)
+        fleet.say(node, LINK)
+    elif story == "leak":
+        fleet.say(node, LEAK)
+    elif story == "hand-drain":
+        evict = DrainMode.EVICT
+        fleet.db.write(lambda tx: by_hand.order_drain(tx, node.id, evict, 3600.0, actor=MARA, reason="cables"))
+    elif story == "escalation":
+        fleet.say(node, XID79)
+    else:
+        fleet.say(node, XID48)
+    return node
+
+
+def live_through(fleet: Fleet, node: Node, story: str) -> None:
+    """The node, its agent, its cluster and its BMC go on, whatever becomes of the server's answers."""
+    boot = "boot-1"
+    fleet.run()
+    for _ in range(120 if story == "escalation" else 30):
+        fleet.run(40)
+        fleet.remediation.sweep()
+        if story == "in-band" and boot == "boot-1" and [one.verb for one in fleet.orders(node)] == ["reboot"]:
+            boot = "boot-2"
+            fleet.boots(node, boot)
+            fleet.run()
+        if story == "escalation" and boot == "boot-1" and "reset power-cycle" in fleet.resets(node):
+            boot = "boot-2"
+            fleet.boots(node, boot)
+            fleet.run()
+        if story not in ("leak", "hand-drain"):
+            fleet.answers(node, boot=boot)
+    fleet.run(40)
+
+
+@pytest.mark.parametrize(
+    ("story", "lose"),
+    [pytest.param(kind, n, id=f"{kind}-{n}") for kind, total in STORIES.items() for n in [None, *range(total)]],
+)
+def test_a_longer_procedure_that_is_cut_anywhere_ends_right(
+    db: Database, clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, story: str, lose: int | None
+) -> None:
+    settings = replace(SETTINGS, drain_mode="evict", drain_deadline_s=3600.0)
+    cluster = FakeCluster() if "drain" in story else None
+    fleet = Fleet(db, clock, PauseFile(tmp_path / "pause"), settings, cluster=cluster)
+    losing = Losing(monkeypatch, lose)
+    node = told(fleet, story)
+    live_through(fleet, node, story)
+    assert len(losing.answers) > STORIES[story] - 1, "every answer has been lost once"
+    assert count(fleet, permit, permit.c.released_at.is_(None)) == 0
+    assert count(fleet, job, job.c.finished_at.is_(None)) == 0
+    states = [row["to_state"] for row in fleet.db.read(lambda tx: store.transitions(tx, node_id=node.id))][1:]
+    if story == "leak":
+        assert (states, set(fleet.resets(node))) == (["triage"], {"reset off"})
+        assert count(fleet, ticket) == 1 and count(fleet, permit) == 1
+        assert count(fleet, decision, decision.c.verdict == "act") == 1
+        return
+    assert count(fleet, permit) == 1
+    if cluster is not None:
+        there = cluster.nodes[node.name]
+        assert there.workload is None and "drain force" not in [what for what, _node in cluster.calls]
+    if story == "hand-drain":
+        assert states == [] and fleet.db.read(lambda tx: store.holds(tx, [node.id]))
+        return
+    assert states == ["reboot", "production"]
+    assert count(fleet, event, event.c.type == "node.healthy") == 1
+    verbs = {"drain": 1, "in-band": 1, "escalation": 0}
+    assert count(fleet, agent_order) == len(SETTINGS.verification_checks) + verbs[story]
+    acted = {"drain": ["drain", "reset-gpu"], "in-band": ["reboot"], "escalation": ["reboot", "power-cycle"]}
+    query = sa.select(decision.c.action).where(decision.c.verdict == "act").order_by(decision.c.at, decision.c.id)
+    assert [row["action"] for row in fleet.db.read(lambda tx: tx.all(query))] == acted[story]
+    if story == "escalation":
+        assert set(fleet.resets(node)) == {"reset force-restart", "reset power-cycle"}
+
+
+def test_a_job_of_the_version_before_goes_on(db: Database, clock: ManualClock, tmp_path: Path) -> None:
+    fleet = Fleet(db, clock, PauseFile(tmp_path / "pause"))
+    (node,) = fleet.add()
+    fleet.say(node, XID79)
+    fleet.run(SETTINGS.settle_s)
+    assert fleet.state(node) is State.REBOOT
+    row = fleet.db.read(lambda tx: tx.one(sa.select(job).where(job.c.subject == node.id)))
+    assert row is not None and row["step"] == "await-boot"
+    names = ("permit", "fault", "boot_before", "force", "action", "devices", "acted_at")
+    old = {"version": 1, "data": {name: row["data"][name] for name in names}}
+    fleet.db.write(lambda tx: tx.execute(job.update().where(job.c.id == row["id"]).values(**old)))
+    until_rest(fleet, node, boots=True)
+    assert fleet.state(node) is State.PRODUCTION
+    assert count(fleet, permit, permit.c.released_at.is_(None)) == 0

@@ -59,7 +59,7 @@ def test_what_a_person_took_back_is_not_decided_again(fleet: Fleet) -> None:
         fleet.remediation.sweep()
         fleet.say(node, XID48)
     fleet.busy(node, False)
-    fleet.run(SETTINGS.pending_deadline_s)
+    fleet.run(SETTINGS.drain_deadline_s)
     present = fleet.node(node)
     assert (present.state, present.pending_state, holders(fleet, node)) == (State.PRODUCTION, None, set())
     assert last_verdict(fleet, node) == "record"

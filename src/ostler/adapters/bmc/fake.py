@@ -181,6 +181,12 @@ class FakeConversation:
         if bmc.on_power is not None:
             bmc.on_power(kind)
 
+    def reset_bmc(self, *, permit: PermitId) -> None:
+        require_permit(permit, "Reset of the BMC", self._address)
+        bmc = self._reach()
+        with bmc._lock:
+            bmc.calls.append(Call("reset_bmc", permit, bmc.clock.now()))
+
     def boot_once(self, target: BootTarget, *, permit: PermitId) -> None:
         require_permit(permit, f"Boot override ({target})", self._address)
         bmc = self._reach()

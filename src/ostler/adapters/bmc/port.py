@@ -240,6 +240,10 @@ class Bmc(Protocol):
         """
         ...
 
+    def reset_bmc(self, *, permit: PermitId) -> None:
+        """Restart the controller itself. The host works on; the controller answers again some minutes later."""
+        ...
+
     def boot_once(self, target: BootTarget, *, permit: PermitId) -> None:
         """Choose what the next boot starts from. It changes no power by itself."""
         ...

@@ -58,6 +58,7 @@ _RESET = {
     ResetKind.POWER_CYCLE: ("PowerCycle",),
 }
 """In order of preference; a service that lists its values gets one that it lists."""
+_RESET_BMC = ("GracefulRestart", "ForceRestart")
 _BOOT = {BootTarget.PXE: "Pxe", BootTarget.DISK: "Hdd", BootTarget.NONE: "None"}
 _DONE_AT_ONCE = "done-at-once"
 """The task id of an update that the service finished within the call."""
@@ -131,6 +132,30 @@ class RedfishBmc:
         target = path_of({"@odata.id": action.get("target")}) or f"{path}/Actions/ComputerSystem.Reset"
         self._wire.post(target, {"ResetType": wanted})
 
+    def reset_bmc(self, *, permit: PermitId) -> None:
+        require_permit(permit, "Reset of the BMC", self.address)
+        tree = Tree(self._wire)
+        path, manager = self._manager(tree)
+        action = child(manager, "Actions", "#Manager.Reset")
+        allowed = texts(action, "ResetType@Redfish.AllowableValues") or self._allowed(tree, action, "ResetType")
+        wanted = next((word for word in _RESET_BMC if not allowed or word in allowed), None)
+        if not action or wanted is None:
+            raise BadInput("This BMC offers no restart of itself.", where=self.address)
+        target = path_of({"@odata.id": action.get("target")}) or f"{path}/Actions/Manager.Reset"
+        self._wire.post(target, {"ResetType": wanted})
+
+    def _manager(self, tree: Tree) -> tuple[str, Document]:
+        """The controller that manages the host; in a tree without that link, the only one there is."""
+        system = self._system(tree)[1]
+        paths = [path_of(one) for one in children(child(system, "Links"), "ManagedBy")]
+        if not paths:
+            collection = tree.find(link(tree.get(ROOT), "Managers"))
+            paths = [path_of(one) for one in children(collection, "Members")]
+        found = [path for path in paths if path is not None]
+        if len(found) != 1:
+            raise BadInput(f"{len(found)} controllers manage this host; one is expected.", where=self.address)
+        return found[0], tree.get(found[0])
+
     def boot_once(self, target: BootTarget, *, permit: PermitId) -> None:
         require_permit(permit, f"Boot override ({target})", self.address)
         path, system = self._system(Tree(self._wire))
@@ -182,7 +207,7 @@ class RedfishBmc:
         in_body = path_of(answer.document)
         if in_body is not None and "/Tasks/" in in_body:
             return in_body
-        location = path_of({"@odata.id": urlsplit(answer.headers.get("Location", "")).path})
+        location = path_of({"@odata.id": urlsplit(answer.headers.get("location", "")).path})
         if location is not None:
             return location
         if answer.status in (200, 204):

@@ -1,7 +1,8 @@
 """The transport under the Redfish client: a ceiling on time and size, and no way elsewhere. Used by `redfish_wire.py`.
 
 DMTF's client reads an answer of any size, follows redirects with the session's token, and its time-out starts anew with
-each byte (measured in ADR 003). All of that is decided here, in one place, below the library.
+each byte (measured in ADR 003). All of that is decided here, in one place, below the library. Questions of the watch
+(`BoundedAdapter.get`) go over the same connection without passing through the library at all.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import re
 import socket
 import threading
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -23,6 +23,8 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.response import HTTPResponse
+
+from ostler.adapters.bmc.redfish_exchange import REDIRECTS, Dropped, Misbehaved, Reply, TooSlow, exchange, unpacked
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -42,17 +44,13 @@ class Limits:
     operation_seconds: float = 180.0
 
 
-class Misbehaved(Exception):
-    """The answer breaks the rules of HTTP or of Redfish; the text says how."""
-
-
-class TooSlow(OSError):
-    """The whole-request deadline passed."""
-
-
 def printable(value: object, limit: int = 200) -> str:
     """A BMC's text, fit for one line of ours: no control characters, bounded. Empty for what is no string."""
-    return _CONTROL.sub(" ", value).strip()[:limit] if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    if not value.isprintable():
+        value = _CONTROL.sub(" ", value)
+    return value.strip()[:limit]
 
 
 class BoundedAdapter(HTTPAdapter):
@@ -61,6 +59,7 @@ class BoundedAdapter(HTTPAdapter):
     def __init__(self, limits: Limits, fingerprint: str | None) -> None:
         self._limits = limits
         self._fingerprint = fingerprint
+        self._pool: HTTPConnectionPool | None = None
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
@@ -88,24 +87,62 @@ class BoundedAdapter(HTTPAdapter):
 
     def _body(self, raw: HTTPResponse, deadline: float) -> bytes:
         limit = self._limits.body_bytes
-        encoding = raw.headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in ("", "identity", "gzip"):
-            raise Misbehaved("the answer is encoded in a way nobody asked for")
-        unpack = zlib.decompressobj(31) if encoding == "gzip" else None
         body = bytearray()
         while chunk := raw.read1(65536, decode_content=False):
-            if unpack is None:
-                body += chunk
-            else:
-                try:
-                    body += unpack.decompress(chunk, limit + 1 - len(body))
-                except zlib.error:
-                    raise Misbehaved("the answer is no valid gzip") from None
+            body += chunk
             if len(body) > limit:
                 raise Misbehaved(f"the answer is larger than {limit >> 20} MiB")
             if time.monotonic() > deadline:
                 raise TooSlow
-        return bytes(body)
+        return unpacked(bytes(body), raw.headers.get("content-encoding", ""), limit)
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> HTTPConnectionPool:
+        """The library asks here for its connections: with the TLS settings that it decided on."""
+        self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        return self._pool
+
+    def get(self, target: str, head: bytes) -> Reply:
+        """Ask for `target` on the connection that the library opened; `head`: the header lines, with the empty one.
+
+        A connection that the BMC closed while nothing was asked is opened again, once: nothing was done by a GET.
+        Raises as `exchange` does, and urllib3's errors where no connection comes about.
+        """
+        limits, pool = self._limits, self._pool
+        if pool is None:
+            raise RuntimeError("the library has not connected yet")
+        deadline = time.monotonic() + limits.request_seconds
+        request = b"GET " + target.encode("ascii") + head
+        while True:
+            connection = pool._get_conn()
+            new = connection.is_closed
+            keep = False
+            try:
+                if new:
+                    connection.timeout = limits.connect_seconds
+                    connection.connect()
+                reply, keep = exchange(
+                    _socket(connection),
+                    request,
+                    read_seconds=limits.read_seconds,
+                    deadline=deadline,
+                    body_bytes=limits.body_bytes,
+                )
+                break
+            except Dropped as error:
+                if new or not error.unanswered:
+                    raise
+            finally:
+                if not keep:
+                    connection.close()
+                pool._put_conn(connection)
+        if reply.status in REDIRECTS and "location" in reply.headers:
+            raise Misbehaved(f"{printable(target)} redirects elsewhere, which Redfish has no need of")
+        return reply
+
+
+def _socket(connection: Any) -> socket.socket:
+    found: socket.socket = connection.sock  # urllib3 types it None, as it is before `connect`
+    return found
 
 
 class _DeadlineHttp(HTTPConnection):

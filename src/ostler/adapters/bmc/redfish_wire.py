@@ -1,22 +1,25 @@
 """One bounded HTTP conversation with a Redfish service, over DMTF's `redfish` client. Called by `redfish.py` only.
 
 A BMC is hostile until shown otherwise: its firmware is old, its network is shared, and its answers decide about power.
-The library logs in and speaks HTTP; `redfish_transport.py` under it bounds what a BMC can make us do (ADR 003). One try
+The library logs in, writes and logs out; `redfish_transport.py` under it bounds what a BMC can make us do (ADR 003),
+and reads without it, on the same connection with the library's token: reading is what the watch does all day. One try
 per call: repeating is for the job that knows whether the call may be repeated.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+import msgspec
 import redfish
 import requests
+import urllib3
 from redfish.messages import RedfishPasswordChangeRequiredError
 from redfish.rest.v1 import (
     AuthMethod,
@@ -26,9 +29,11 @@ from redfish.rest.v1 import (
     ServerDownOrUnreachableError,
     SessionCreationError,
 )
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from ostler.adapters.bmc.port import Credentials
-from ostler.adapters.bmc.redfish_transport import BoundedAdapter, Limits, Misbehaved, printable
+from ostler.adapters.bmc.redfish_exchange import Misbehaved
+from ostler.adapters.bmc.redfish_transport import BoundedAdapter, Limits, printable
 from ostler.core.errors import (
     BadInput,
     Conflict,
@@ -43,6 +48,10 @@ from ostler.core.errors import (
 # The library logs whole answers at error level, and at debug level the session's token. Nothing of it is for our log.
 logging.getLogger("redfish.rest.v1").disabled = True
 
+_AS_IS = "".join(map(chr, range(0x21, 0x7F)))
+"""A path is sent as the service gave it; only what is not ASCII is quoted."""
+_JSON = msgspec.json.Decoder()
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -50,6 +59,7 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
+    """Asked for by lower-case names."""
     document: Mapping[str, Any]
 
 
@@ -62,6 +72,7 @@ def base_url(address: str) -> str:
     except ValueError:
         parts, port = urlsplit(""), None
     clean = parts.scheme in ("http", "https") and parts.hostname and parts.username is None and port != 0
+    clean = clean and url.isascii()
     if not clean or parts.path not in ("", "/") or parts.query or parts.fragment or not url.isprintable() or " " in url:
         shown = printable(address.rpartition("@")[2])  # a password before the @ is nobody's business
         raise BadInput(f"{shown!r} is no BMC address. Give a host name or IP address, or http(s)://host[:port].")
@@ -75,7 +86,7 @@ class Wire:
         self.address = base_url(address)
         self.limits = limits
         self._credentials = credentials
-        adapter = BoundedAdapter(limits, credentials.fingerprint)
+        self._adapter = adapter = BoundedAdapter(limits, credentials.fingerprint)
         self._client = redfish.redfish_client(
             base_url=self.address,
             username=credentials.username,
@@ -90,6 +101,8 @@ class Wire:
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         self._logged_in = False
+        self._head = b""
+        """The header lines of a GET, with the token."""
 
     def get(self, path: str) -> Answer:
         return self._ask("GET", path, None, {})
@@ -102,7 +115,7 @@ class Wire:
         try:
             return self._ask("PATCH", path, dict(body), {})
         except _PreconditionRequired:
-            etag = self.get(path).headers.get("ETag", "*")
+            etag = self.get(path).headers.get("etag", "*")
             return self._ask("PATCH", path, dict(body), {"If-Match": etag})
 
     def close(self) -> None:
@@ -123,24 +136,33 @@ class Wire:
         return answer
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str]) -> Answer:
+        if method == "GET":
+            return self._read(path)
         try:
-            if method == "GET":
-                response = self._client.get(path, headers=headers)
-            elif method == "POST":
+            if method == "POST":
                 response = self._client.post(path, body=body, headers=headers)
             else:
                 response = self._client.patch(path, body=body, headers=headers)
         except RetriesExhaustedError as error:
             self._translate(error.__cause__)
-        status = int(response.status)
-        raw = bytes(response.read or b"")
+        return self._answer(path, int(response.status), response._http_response.headers, bytes(response.read or b""))
+
+    def _read(self, path: str) -> Answer:
+        target = path.partition("#")[0]
+        try:
+            reply = self._adapter.get(target if target.isascii() else quote(target, safe=_AS_IS), self._head)
+        except (OSError, HTTPException, Misbehaved, urllib3.exceptions.HTTPError, CertificateError) as error:
+            self._translate(error)
+        return self._answer(path, reply.status, reply.headers, reply.body)
+
+    def _answer(self, path: str, status: int, headers: Mapping[str, str], raw: bytes) -> Answer:
         document: Mapping[str, Any] = {}
         try:
             document = _decode(raw)
         except Misbehaved as error:
             if status < 400:  # what an error page looks like does not matter
                 raise BadInput(f"{path}: {error}.", where=self.address) from None
-        return Answer(status, response._http_response.headers, document)
+        return Answer(status, headers, document)
 
     def _log_in(self) -> None:
         if self._logged_in:
@@ -169,7 +191,23 @@ class Wire:
         except (JsonDecodingError, KeyError, TypeError, AttributeError, ValueError, RecursionError, Warning):
             # the library reads the answers to a login unchecked
             raise BadInput("This does not answer a log-in as a Redfish service does.", where=self.address) from None
+        self._head = self._head_lines()
         self._logged_in = True
+
+    def _head_lines(self) -> bytes:
+        """Headers of every GET of this session. The token is the BMC's own text: it must not become a header more."""
+        token = self._client.get_session_key()
+        name, value = ("X-Auth-Token", token) if token else ("Authorization", self._client.get_authorization_key())
+        if not (isinstance(value, str) and value.isascii() and value.isprintable()):
+            raise BadInput("The token of its session is no header.", where=self.address)
+        lines = (
+            f" HTTP/1.1\r\nHost: {urlsplit(self.address).netloc}",
+            "Accept: application/json",
+            "Accept-Encoding: gzip, identity",
+            "OData-Version: 4.0",
+            f"{name}: {value}",
+        )
+        return "\r\n".join((*lines, "", "")).encode("ascii")
 
     def _wrong_password(self) -> NoReturn:
         raise Unauthenticated(
@@ -210,7 +248,7 @@ class Wire:
         if misbehaved is not None:
             raise BadInput(f"{misbehaved}.", where=self.address) from None
         kinds = {kind.__name__ for e in names for kind in type(e).__mro__}
-        if "SSLError" in kinds:
+        if kinds & {"SSLError", "CertificateError"}:
             raise Permanent(
                 f"The BMC's TLS certificate is not the expected one ({printable(str(names[-1]), 120)}).",
                 where=self.address,
@@ -220,11 +258,11 @@ class Wire:
             reason = "its name does not resolve"
         elif "ConnectionRefusedError" in kinds:
             reason = "connection refused"
-        elif "ConnectTimeout" in kinds:
+        elif kinds & {"ConnectTimeout", "ConnectTimeoutError"}:
             reason = f"no connection within {self.limits.connect_seconds:g} s"
         elif kinds & {"ReadTimeout", "ReadTimeoutError", "TimeoutError", "TooSlow"}:
             reason = f"no answer within {self.limits.read_seconds:g} s"
-        elif kinds & {"ConnectionResetError", "BrokenPipeError", "IncompleteRead", "RemoteDisconnected"}:
+        elif kinds & {"Dropped", "ConnectionResetError", "BrokenPipeError", "IncompleteRead", "RemoteDisconnected"}:
             reason = "it dropped the connection"
         elif network is not None:
             reason = printable(network.strerror, 120)
@@ -246,16 +284,12 @@ def _decode(raw: bytes) -> Mapping[str, Any]:
     if raw.lstrip()[:1] == b"<":
         raise Misbehaved("the answer is HTML or XML, not Redfish JSON")
     try:
-        document = json.loads(raw, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+        document = _JSON.decode(raw)
+    except (msgspec.DecodeError, ValueError, RecursionError):
         raise Misbehaved("the answer is no valid JSON") from None
     if not isinstance(document, dict):
         raise Misbehaved("the answer is JSON, but no object")
     return document
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _said(document: Mapping[str, Any]) -> str:
