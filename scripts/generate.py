@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ostler.config import ClusterSettings, Config, PoolSettings
+from ostler.config import Config
+from ostler.faults.monitored import MONITORED
 from ostler.nodes import lifecycle
 from scripts import openapi_document
 
@@ -50,22 +51,34 @@ def configuration() -> str:
         "",
     ]
     hints = typing.get_type_hints(Config)
-    sections: Mapping[str, Any] = {
-        **{one.name: hints[one.name] for one in dataclasses.fields(Config) if one.name not in ("pools", "clusters")},
-        "pools.NAME": PoolSettings,
-        "clusters.NAME": ClusterSettings,
-    }
-    for name, kind in sections.items():
-        lines += [f"## [{name}]", "", inspect.cleandoc(kind.__doc__ or ""), ""]
-        documented = _field_docs(kind)
-        for field in dataclasses.fields(kind):
-            default = field.default
-            if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
-                default = field.default_factory()
-            shown = json.dumps(list(default) if isinstance(default, tuple) else default)
-            lines.append(f"- `{field.name} = {shown}` {documented.get(field.name, '')}".rstrip())
-        lines.append("")
+    for one in dataclasses.fields(Config):
+        lines += _sections(one.name, hints[one.name])
     return "\n".join(lines)
+
+
+def _sections(name: str, hint: Any) -> list[str]:
+    """A section and those inside it; a mapping of sections is shown once, as NAME."""
+    inside = typing.get_args(hint)
+    if inside:
+        return _sections(f"{name}.NAME", inside[1]) if dataclasses.is_dataclass(inside[1]) else []
+    lines = [f"## [{name}]", "", inspect.cleandoc(hint.__doc__ or ""), ""]
+    documented, hints, deeper = _field_docs(hint), typing.get_type_hints(hint), list[str]()
+    for field in dataclasses.fields(hint):
+        if found := _nested(f"{name}.{field.name}", hints[field.name]):
+            deeper += found
+            continue
+        default = field.default
+        if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        shown = json.dumps(list(default) if isinstance(default, tuple) else default)
+        lines.append(f"- `{field.name} = {shown}` {documented.get(field.name, '')}".rstrip())
+    return [*lines, "", *deeper]
+
+
+def _nested(name: str, hint: Any) -> list[str]:
+    inside = typing.get_args(hint)
+    section = dataclasses.is_dataclass(hint) or (len(inside) == 2 and dataclasses.is_dataclass(inside[1]))
+    return _sections(name, hint) if section else []
 
 
 def _field_docs(kind: type) -> dict[str, str]:
@@ -74,10 +87,24 @@ def _field_docs(kind: type) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in found}
 
 
+def monitored() -> str:
+    """docs/monitoring.md with the table of faults."""
+    path = REPOSITORY / "docs/monitoring.md"
+    rows = ["| fault | component | severity | asks for | means |", "|---|---|---|---|---|"]
+    rows += [
+        f"| `{row.name}` | {row.component} | {row.severity} | {row.action} | {row.meaning} |"
+        for row in MONITORED.values()
+    ]
+    drawn = "\n".join(["<!-- monitored: begin -->", *rows, "<!-- monitored: end -->"])
+    pattern = r"<!-- monitored: begin -->.*?<!-- monitored: end -->"
+    return re.sub(pattern, lambda _: drawn, path.read_text(), flags=re.DOTALL)
+
+
 GENERATED: Mapping[str, Callable[[], str]] = {
     "docs/architecture.md": diagram,
     "docs/api/openapi.json": openapi,
     "docs/configuration.md": configuration,
+    "docs/monitoring.md": monitored,
 }
 
 

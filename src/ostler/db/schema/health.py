@@ -12,9 +12,17 @@ agent_session = sa.Table(
     sa.Column("node_id", sa.String, sa.ForeignKey("node.id"), primary_key=True),
     sa.Column("boot_id", sa.String, primary_key=True),
     number("last_seq"),  # every signal up to here is stored or declared lost
+    number("judged_seq"),  # and up to here diagnosed
     at("first_seen"),
     at("last_seen"),
     comment="One boot of one node, as its agent reports it",
+)
+_unjudged = agent_session.c.judged_seq < agent_session.c.last_seq
+sa.Index(
+    "ix_agent_session_unjudged",
+    agent_session.c.last_seen,
+    sqlite_where=_unjudged,
+    postgresql_where=_unjudged,
 )
 
 signal = sa.Table(
@@ -35,6 +43,7 @@ signal = sa.Table(
     at("at"),  # the node's clock, shown and never ordered by
     at("received_at"),
     sa.Index("ix_signal_received_at", "received_at"),
+    sa.Index("ix_signal_node_id_received_at", "node_id", "received_at"),  # a node's latest, whatever it said before
     comment="One raw observation, identified by (node, boot, sequence)",
 )
 
@@ -59,6 +68,7 @@ finding = sa.Table(
     maybe("cleared_by"),
     maybe("incident_id"),
     sa.Index("ix_finding_node_id_last_at", "node_id", "last_at"),
+    sa.Index("ix_finding_incident_id", "incident_id"),
     comment="What diagnosis made of signals",
 )
 sa.Index(

@@ -408,11 +408,20 @@ def upgrade() -> None:
         sa.Column("node_id", sa.String(), nullable=False),
         sa.Column("boot_id", sa.String(), nullable=False),
         sa.Column("last_seq", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("judged_seq", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("first_seen", sa.Double(), nullable=False),
         sa.Column("last_seen", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(["node_id"], ["node.id"], name=op.f("fk_agent_session_node_id")),
         sa.PrimaryKeyConstraint("node_id", "boot_id", name=op.f("pk_agent_session")),
         comment="One boot of one node, as its agent reports it",
+    )
+    op.create_index(
+        "ix_agent_session_unjudged",
+        "agent_session",
+        ["last_seen"],
+        unique=False,
+        sqlite_where=sa.text("judged_seq < last_seq"),
+        postgresql_where=sa.text("judged_seq < last_seq"),
     )
     op.create_table(
         "attempt",
@@ -532,6 +541,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_finding")),
         comment="What diagnosis made of signals",
     )
+    op.create_index("ix_finding_incident_id", "finding", ["incident_id"], unique=False)
     op.create_index("ix_finding_node_id_last_at", "finding", ["node_id", "last_at"], unique=False)
     op.create_index(
         "uq_finding_active",
@@ -642,6 +652,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("node_id", "boot_id", "seq", name=op.f("pk_signal")),
         comment="One raw observation, identified by (node, boot, sequence)",
     )
+    op.create_index("ix_signal_node_id_received_at", "signal", ["node_id", "received_at"], unique=False)
     op.create_index("ix_signal_received_at", "signal", ["received_at"], unique=False)
     op.create_table(
         "ticket",
