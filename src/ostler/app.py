@@ -166,7 +166,11 @@ def build(config: Config, environment: Mapping[str, str]) -> Server:
     # Features
     clusters = ground.clusters(config)
     consider = remediation_service.consider
-    remediation = Remediation(db, open_bmc, config.remediation, config.health, clusters)
+
+    def next_window(tx: Tx, node: Node) -> float | None:
+        return maintenance.soon(tx, node.id, config.breakfix)
+
+    remediation = Remediation(db, open_bmc, config.remediation, config.health, clusters, next_window)
     verification = Verification(db, clusters, config.verification, consider)
     acceptance = acceptance_procedures(db, config.acceptance, open_bmc)
     fleet_watch = FleetWatch(db, config.fleet, config.health, consider)

@@ -146,6 +146,14 @@ def cancel(tx: Tx, window_id: str, *, actor: Actor, reason: str) -> Window:
     return _to(tx, window, Phase.CANCELLED, actor=actor, why=reason, nodes_=window.nodes)
 
 
+def soon(tx: Tx, node_id: str, settings: BreakfixSettings) -> float | None:
+    """When the next planned maintenance of a node begins, if that is soon; repairs that may wait, wait for it."""
+    for window in store.open_of_node(tx, node_id):
+        if window.phase is Phase.ANNOUNCED and window.starts_at <= tx.now + settings.wait_s:
+            return window.starts_at
+    return None
+
+
 def sweep(db: Database, settings: BreakfixSettings, drain: Drain) -> None:
     """A schedule: every window that has begun, one step on."""
 

@@ -52,6 +52,8 @@ class BreakfixSettings:
     replace_after: int = 3
     """So many repairs of one part within `replace_window_s` entitle to a replacement without a person's judgement."""
     replace_window_s: float = 30 * 24 * 3600.0
+    wait_s: float = 12 * 3600.0
+    """A pending repair waits for planned maintenance that begins so soon: one interruption instead of two."""
     excerpt: int = 500
     """Lines of log in a vendor's bundle."""
 

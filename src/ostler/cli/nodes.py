@@ -196,6 +196,22 @@ def reboot(
     _each("reboot", nodes, selector, body, dry_run=dry_run, ask=True, yes=yes)
 
 
+@nodes_app.command("reset-gpu")
+def reset_gpu(
+    node: Node,
+    gpu: Annotated[str, typer.Argument(help="Its PCI address, as 'ostler nodes show' has it.", show_default=False)],
+    now: Annotated[bool, typer.Option("--now", help="At once, not when the workload ends.")] = False,
+    reason: Reason = "",
+    yes: Yes = False,
+) -> None:
+    """Reset one GPU of a node in production: drained, every client stopped, verified."""
+    body = {"timing": "immediate" if now else "pending", "reason": output.need_reason(reason)}
+    output.confirm([node], f"reset GPU {gpu} of", yes=yes)
+    path = f"/v1/nodes/{quote(node, safe='')}/gpus/{quote(gpu, safe='')}/reset"
+    answer = Client.from_environment().post(path, body)
+    output.say(f"ordered: job {answer['job_id']}")
+
+
 @nodes_app.command()
 def drain(
     nodes: Nodes = None,

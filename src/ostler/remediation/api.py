@@ -52,6 +52,12 @@ class Ordered(Because):
     timing: Literal["pending", "immediate"] = "pending"
 
 
+class ResetIn(Because):
+    """A person's order to reset a GPU."""
+
+    timing: Literal["pending", "immediate"] = "pending"
+
+
 def router(db: Database, authorize: Authorize) -> APIRouter:
     """`/v1/nodes/{node}/why`, what people order for a node, `/v1/decisions`."""
     routes = APIRouter(tags=["remediation"])
@@ -78,6 +84,16 @@ def router(db: Database, authorize: Authorize) -> APIRouter:
                 actor=who.actor(request_id(request)),
                 reason=body.reason,
             )
+
+        return {"job_id": db.write(use_case)}
+
+    @routes.post("/v1/nodes/{node}/gpus/{gpu}/reset", status_code=202, summary="Reset one GPU, drained and verified")
+    def reset_gpu(node: str, gpu: str, body: ResetIn, request: Request, who: Principal = operator) -> dict[str, Any]:
+        actor, timing = who.actor(request_id(request)), Timing(body.timing)
+
+        def use_case(tx: Tx) -> str:
+            found = nodes.get(tx, node)
+            return by_hand.order_gpu_reset(tx, found.id, [gpu], timing=timing, actor=actor, reason=body.reason)
 
         return {"job_id": db.write(use_case)}
 

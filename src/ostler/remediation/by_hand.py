@@ -6,18 +6,20 @@ What cannot be done is refused before anything moves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ostler.adapters.cluster.port import DrainMode
 from ostler.audit import service as audit
 from ostler.brake import service as brake
 from ostler.core.actor import Actor
-from ostler.core.errors import BadInput, Conflict, Refused
+from ostler.core.errors import BadInput, Conflict, NotFound, Refused
 from ostler.db.tx import Tx
 from ostler.faults.model import Action
 from ostler.jobs import store as jobs
 from ostler.nodes import service as nodes_service
 from ostler.nodes import store as nodes
 from ostler.nodes.model import Node, State, Timing
-from ostler.remediation import leaks, policy, service
+from ostler.remediation import leaks, parts, policy, service
 
 POWER = ("on", "off", "reset-bmc")
 """What `order_power` takes beside a cycle, which in production is a repair of its own."""
@@ -35,6 +37,27 @@ def order(tx: Tx, node_id: str, action: Action, *, timing: Timing, actor: Actor,
     job_id = service.start(tx, node.id)
     jobs.wake(tx, job_id=job_id, data={"ordered": ordered})
     audit.record(tx, actor=actor, action=f"node.{action}.ordered", subject=node.id, reason=reason, detail=ordered)
+    return job_id
+
+
+def order_gpu_reset(tx: Tx, node_id: str, devices: Sequence[str], *, timing: Timing, actor: Actor, reason: str) -> str:
+    """Reset GPUs of a node of production, drained and verified like a repair of our own. Returns the job's id.
+
+    `devices` are PCI addresses of the node's inventory. Raises `NotFound` for one that the node does not have.
+    """
+    node = nodes.get(tx, node_id)
+    if node.state is not State.PRODUCTION:
+        raise Refused(f"{node.name} is in {node.state}; only the GPUs of a node in production are reset this way.")
+    if strangers := [device for device in devices if parts.gpu_index(node.inventory, device) is None]:
+        has = ", ".join(str(gpu.get("pci")) for gpu in node.inventory.get("gpus", ())) or "none"
+        raise NotFound(f"{node.name} has no GPU '{strangers[0][:40]}'; it has {has}.", where="gpu")
+    if (stopped := brake.stopped(tx, node)) is not None:
+        raise Refused(f"The reset of GPUs of {node.name} is held: {stopped}. Order it again when that is over.")
+    chosen = [parts.parent_gpu(device) for device in devices]
+    ordered = {"action": Action.RESET_GPU, "timing": timing, "actor": actor.name, "reason": reason, "devices": chosen}
+    job_id = service.start(tx, node.id)
+    jobs.wake(tx, job_id=job_id, data={"ordered": ordered})
+    audit.record(tx, actor=actor, action="node.reset-gpu.ordered", subject=node.id, reason=reason, detail=ordered)
     return job_id
 
 

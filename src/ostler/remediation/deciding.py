@@ -263,8 +263,10 @@ class Deciding:
         ordered = job.data["ordered"]
         why = (f"ordered by {ordered['actor']}: {ordered['reason']}",)
         timing = Timing(ordered["timing"])
-        drain = policy.drain_of(node.pool, "", self._settings, gpus_only=False)
-        return Plan(Verdict.ACT, Action(ordered["action"]), why, timing, State.REBOOT, drain=drain)
+        devices = tuple(ordered.get("devices", ()))
+        drain = policy.drain_of(node.pool, "", self._settings, gpus_only=bool(devices))
+        action = Action(ordered["action"])
+        return Plan(Verdict.ACT, action, why, timing, State.REBOOT, devices=devices, drain=drain)
 
 
 def instruction(plan: Plan, reason: str) -> str:

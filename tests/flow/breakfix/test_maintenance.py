@@ -18,6 +18,7 @@ from ostler.core.errors import BadInput, Conflict, NotFound, Refused
 from ostler.db.engine import Database
 from ostler.db.schema import event
 from ostler.db.tx import Tx
+from ostler.jobs import store as jobs
 from ostler.nodes import store as nodes
 from ostler.nodes.model import Node, State
 from tests.flow.fleet import MARA, Fleet
@@ -208,3 +209,37 @@ def test_times_that_make_no_sense(fleet: Fleet) -> None:
     fleet.db.write(lambda tx: nodes.update(tx, node.id, {"state": State.RETIRED}))
     with pytest.raises(Refused, match="retired"):
         plan(fleet, f"node:{node.name}")
+
+
+def test_a_repair_that_may_wait_waits_for_a_window_that_is_near(fleet: Fleet) -> None:
+    (node,) = fleet.add()
+    settings = BreakfixSettings(wait_s=7200.0)
+
+    def soon() -> float | None:
+        return fleet.db.read(lambda tx: maintenance.soon(tx, node.id, settings))
+
+    assert soon() is None
+    one = plan(fleet, f"node:{node.name}", start=7201, end=9000)
+    assert soon() is None
+    fleet.clock.advance(2)
+    assert soon() == one.starts_at
+    fleet.db.write(lambda tx: maintenance.cancel(tx, one.id, actor=JO, reason="no"))
+    assert soon() is None
+
+
+def test_the_real_drain_is_ordered_once_and_its_cordon_ends_with_the_window(fleet: Fleet) -> None:
+    (node,) = fleet.add()
+    fleet.busy(node, True)
+    one = plan(fleet, f"node:{node.name}", start=0)
+    for _ in range(3):
+        maintenance.sweep(fleet.db, SETTINGS, maintenance.ordered_drain)
+        fleet.run(10)
+    assert holders(fleet, node) == {"maintenance", "person"}
+    jobs_of = fleet.db.read(lambda tx: [row["key"] for row in jobs.live(tx, node.id)])
+    assert jobs_of.count(f"drain:{node.id}") == 1
+    fleet.busy(node, False)
+    fleet.run(60)
+    maintenance.sweep(fleet.db, SETTINGS, maintenance.ordered_drain)
+    assert fleet.state(node) is State.TRIAGE
+    fleet.db.write(lambda tx: maintenance.finish(tx, one.id, actor=JO, evidence="done"))
+    assert holders(fleet, node) == {"lifecycle"}

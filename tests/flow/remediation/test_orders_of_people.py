@@ -15,7 +15,7 @@ from ostler.brake import store as brake_store
 from ostler.brake.model import Held
 from ostler.brake.pause_file import PauseFile
 from ostler.core.clock import ManualClock
-from ostler.core.errors import BadInput, Refused
+from ostler.core.errors import BadInput, NotFound, Refused
 from ostler.core.ids import PermitId
 from ostler.db.engine import Database
 from ostler.db.schema import audit, permit
@@ -274,3 +274,32 @@ def test_without_a_scheduler_a_drain_waits_for_the_agents_word(fleet: Fleet) -> 
     fleet.run(31)
     assert not fleet.db.read(lambda tx: jobs.live(tx, node.id))
     assert {row["holder"] for row in fleet.db.read(lambda tx: store.holds(tx, [node.id]))} == {"person"}
+
+
+def test_a_person_resets_one_gpu_and_it_is_verified(fleet: Fleet) -> None:
+    (node,) = fleet.add()
+    gpus = {"gpus": [{"pci": "0000:18:00.0", "serial": "1"}, {"pci": "0000:2a:00.0", "serial": "2"}]}
+    fleet.db.write(lambda tx: store.update(tx, node.id, {"inventory": gpus}))
+
+    def reset(gpu: str) -> None:
+        fleet.db.write(
+            lambda tx: by_hand.order_gpu_reset(
+                tx, node.id, [gpu], timing=Timing.IMMEDIATE, actor=MARA, reason="remap it"
+            )
+        )
+
+    with pytest.raises(NotFound, match=r"has no GPU '0000:99:00.0'; it has 0000:18:00.0, 0000:2a:00.0"):
+        reset("0000:99:00.0")
+    reset("0000:2A:00")
+    fleet.run()
+    assert fleet.state(node) is State.REBOOT
+    (order,) = fleet.orders(node)
+    assert (order.verb, order.arguments) == ("reset-gpu", {"device": "0000:2a:00"})
+    fleet.answers(node, boot="boot-1")
+    fleet.run()
+    fleet.answers(node, boot="boot-1")
+    fleet.run()
+    assert (fleet.state(node), fleet.resets(node)) == (State.PRODUCTION, [])
+    fleet.db.write(lambda tx: brake.pause(tx, "fleet", actor=MARA, reason="freeze"))
+    with pytest.raises(Refused, match="is held: fleet is paused"):
+        reset("0000:2a:00.0")
