@@ -62,6 +62,12 @@ class Fleet:
         pool = Pool("default", self.granted, cluster="none" if self.cluster is None else self.cluster.name)
         self.db.write(lambda tx: service.define_pool(tx, pool, actor=MARA))
 
+    def restart(self) -> None:
+        """Another server process on the same database."""
+        clusters = {} if self.cluster is None else {self.cluster.name: self.cluster}
+        self.remediation = Remediation(self.db, self.open_bmc, self.settings, HEALTH, clusters)
+        self.runner = Runner(self.db, [self.remediation.procedure()], owner="test-again")
+
     def open_bmc(self, node: Node) -> Bmc:
         assert node.bmc_address is not None
         return GuardedBmc(self.bmcs.open(node.bmc_address, LOGIN), self.db, node.id, self.pause_file)

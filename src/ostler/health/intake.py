@@ -135,6 +135,8 @@ def _new_boot(tx: Tx, node: Node, report: Report) -> None:
                 evidence={"before": node.boot_id, "now": report.boot_id},
             ),
         )
+    if node.boot_id not in (None, report.boot_id):
+        orders.booted(tx, node.id)
     nodes.update(tx, node.id, {"boot_id": report.boot_id, "last_seen": tx.now})
 
 

@@ -28,6 +28,8 @@ class OrderOutcome:
     message: str
     given_at: float
     finished_at: float
+    answered: bool = True
+    """False: the agent has not answered and the deadline is over."""
 
 
 def give(
@@ -58,7 +60,9 @@ def result(tx: Tx, order_id: str) -> OrderOutcome | None:
     if row["finished_at"] is None:
         if tx.now <= row["deadline"]:
             return None
-        return OrderOutcome(Verdict.INCONCLUSIVE, {}, "no answer before the deadline", row["given_at"], tx.now)
+        return OrderOutcome(
+            Verdict.INCONCLUSIVE, {}, "no answer before the deadline", row["given_at"], tx.now, answered=False
+        )
     return OrderOutcome(Verdict(row["verdict"]), row["measured"], row["message"], row["given_at"], row["finished_at"])
 
 
@@ -81,6 +85,30 @@ def of_node(tx: Tx, node_id: str) -> tuple[Order, ...]:
         .limit(16)
     )
     return tuple(Order(row["id"], row["verb"], row["arguments"], max(row["deadline"] - tx.now, 0.1)) for row in rows)
+
+
+ENDS_BOOT = "reboot"
+"""The verb whose success is that the node comes up under another boot id."""
+
+
+def booted(tx: Tx, node_id: str) -> None:
+    """The node came up under another boot id: what was to end the former boot has done so.
+
+    The agent would say so itself, but a node that boots from the network has forgotten what it was asked.
+    """
+    done = tx.all(
+        agent_order.update()
+        .where(
+            agent_order.c.node_id == node_id,
+            agent_order.c.verb == ENDS_BOOT,
+            agent_order.c.finished_at.is_(None),
+        )
+        .values(verdict=Verdict.PASSED, message="the node came up under another boot id", finished_at=tx.now)
+        .returning(agent_order.c.wake_key)
+    )
+    for row in done:
+        if row["wake_key"] is not None:
+            jobs.wake(tx, key=row["wake_key"])
 
 
 def settle(tx: Tx, node_id: str, results: Sequence[OrderResult]) -> None:

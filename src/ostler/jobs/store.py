@@ -87,6 +87,13 @@ def wake(tx: Tx, *, job_id: str | None = None, key: str | None = None, data: Map
     return True
 
 
+def note(tx: Tx, job_id: str, data: Mapping[str, Any]) -> None:
+    """Merge `data` into a job's own before the running step touches the world: a repeat of the step finds it."""
+    row = tx.one(sa.select(job.c.data).where(job.c.id == job_id).with_for_update())
+    if row is not None:
+        tx.execute(job.update().where(job.c.id == job_id).values(data={**row["data"], **data}))
+
+
 def resume(tx: Tx, job_id: str) -> None:
     """Let a held job go on with the step it stands at. Raises `NotFound`, or `Refused` if it is not held."""
     _change(tx, job_id, ("held",), {"state": "ready", "due_at": tx.now, "why": "", "tries": 0, "crashes": 0})

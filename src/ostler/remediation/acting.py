@@ -13,12 +13,13 @@ from ostler.adapters.bmc.port import ResetKind
 from ostler.adapters.cluster.port import DrainMode
 from ostler.brake import guard
 from ostler.brake import service as brake
-from ostler.core.errors import OstlerError, Permanent, Refused
+from ostler.core.errors import OstlerError, Permanent, Refused, Temporary
 from ostler.core.steps import Done, Go, StepResult, Wait
 from ostler.db.tx import Tx
 from ostler.faults.model import Action
 from ostler.health import orders
 from ostler.health import store as health
+from ostler.jobs import store as jobs
 from ostler.jobs.procedure import JobView
 from ostler.nodes import store as nodes
 from ostler.nodes.model import Capability, Node, State, Timing
@@ -70,10 +71,13 @@ class Acting:
             return over(job)
         if node.boot_id != job.data["boot_before"]:
             return Go("verify")
+        heard = node.last_seen is not None and node.last_seen > job.data["acted_at"] + self._settings.in_band_s
+        if job.data.get("unsure") and heard:
+            return Go("act", data={"unsure": False})  # it runs on in its old boot: nothing reset it
         asked = job.data.get("in_band")
         if asked and (why := self._refused(job, str(asked))) is not None:
             return Go("act", data={"in_band": None, "in_band_failed": why})
-        if job.now > job.data["acted_at"] + self._settings.boot_timeout_s:
+        if job.now > self._world.heard_since(job.data["acted_at"]) + self._settings.boot_timeout_s:
             minutes = self._settings.boot_timeout_s / 60
             return Go("escalate", data={"why": f"the node did not come back within {minutes:g} min of its reboot"})
         return Wait(LOOK_AGAIN_S, "waiting for the node to boot")
@@ -127,16 +131,22 @@ class Acting:
     def _by_bmc(self, job: JobView, node: Node, action: Action) -> StepResult:
         if node.bmc_address is None:
             return Go("give-up", data={"why": "the node has no BMC address, so nothing can power it"})
+        if (asked := job.data.get("asking")) is not None:  # this server's forerunner died while it asked
+            return Go("await-boot", data={"acted_at": asked, "unsure": True, "asking": None})
         hard = job.data.get("force") or job.data.get("in_band_failed")
         kind = ResetKind.FORCE_RESTART if hard else ResetKind.GRACEFUL_RESTART
         if action is Action.POWER_CYCLE:
             kind = ResetKind.POWER_CYCLE
+        self._world.db.write(lambda tx: jobs.note(tx, job.id, {"asking": job.now}))
         try:
             with self._world.open_bmc(node) as bmc:
                 bmc.reset(kind, permit=permit_of(job))
+        except Temporary:
+            self._world.db.write(lambda tx: jobs.note(tx, job.id, {"asking": None}))
+            raise
         except Permanent as error:
-            return Go("escalate", data={"why": f"the BMC refused {kind}: {error}"})
-        return Go("await-boot", data={"acted_at": job.now})
+            return Go("escalate", data={"why": f"the BMC refused {kind}: {error}", "asking": None})
+        return Go("await-boot", data={"acted_at": job.now, "asking": None, "unsure": False})
 
     def _in_band(self, job: JobView, node: Node) -> bool:
         """Whether the node's agent is asked to reboot: not urgent, granted, heard of, and not asked in vain already."""
@@ -149,9 +159,9 @@ class Acting:
     def _refused(self, job: JobView, order_id: str) -> str | None:
         """Why the agent's reboot will not come; None while it may."""
         answer = self._world.db.read(lambda tx: orders.result(tx, order_id))
-        if answer is not None and answer.verdict is not OrderVerdict.PASSED:
+        if answer is not None and answer.answered and answer.verdict is not OrderVerdict.PASSED:
             return f"the agent's reboot {answer.verdict}: {answer.message}"
-        if job.now > job.data["acted_at"] + self._settings.in_band_s:
+        if job.now > self._world.heard_since(job.data["acted_at"]) + self._settings.in_band_s:
             return f"the node did not boot within {self._settings.in_band_s:g} s of being asked"
         return None
 

@@ -53,6 +53,9 @@ class Verifying:
             if bad:
                 return Go("escalate", data={"why": f"{job.data['action']} on the node: {bad[0].message}"})
             return Go("verify")
+        unheard = any(not one.answered for one in bad) and self._world.began > job.data["verifying_since"]
+        if unheard and not job.data.get("asked_again"):
+            return Go("verify", data={"asked_again": True})  # this server was away: nobody was there to take answers
         again = self._world.db.read(lambda tx: self._worse_since(tx, job))
         if bad or again:
             why = again or f"verification {bad[0].verdict}: {bad[0].message}"

@@ -68,8 +68,17 @@ class World:
     clusters: Mapping[str, Cluster]
     hold_until: Callable[[Tx, Node], float | None] = no_window
     """When the maintenance window begins that a node's pending actions wait for; None: they need none."""
+    began: float = field(init=False)
+    """Domain time of this process's start: what a node did not tell before nobody was there to hear."""
     correlated_at: float = field(default=float("-inf"))
     """Domain time of the last correlation of this process; only ever saves work."""
+
+    def __post_init__(self) -> None:
+        self.began = self.db.clock.now()
+
+    def heard_since(self, moment: float) -> float:
+        """From when on a node's silence about what was ordered at `moment` counts."""
+        return max(moment, self.began)
 
     def node(self, job: JobView) -> Node:
         return self.db.read(lambda tx: nodes.get(tx, job.subject))

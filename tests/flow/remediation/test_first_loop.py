@@ -436,3 +436,50 @@ def test_history_follows_the_serial_number(fleet: Fleet) -> None:
     assert [row["to_state"] for row in rows] == ["production"]
     assert node.serial == "SN1"
     assert fleet.db.read(lambda tx: tx.all(sa.select(findings))) == []
+
+
+def test_a_node_that_forgot_what_it_was_asked_is_not_asked_again_in_its_next_boot(fleet: Fleet) -> None:
+    """One that boots from the network has lost its agent's book of orders; the boot itself is the answer."""
+    (node,) = fleet.add()
+    fleet.heard(node)
+    fleet.say(node, LINK)
+    fleet.run()
+    fleet.run(SETTINGS.settle_s)
+    assert [order.verb for order in fleet.orders(node)] == ["reboot"]
+    fleet.boots(node, "boot-2")
+    assert "reboot" not in [order.verb for order in fleet.orders(node)]
+    fleet.run()
+    assert {order.verb for order in fleet.orders(node)} == {"run-check"}
+    assert fleet.resets(node) == []
+
+
+def test_what_a_server_was_away_for_is_not_held_against_the_node(fleet: Fleet) -> None:
+    """The node was asked to reboot, the server was away for an hour: its silence counts from the server's return."""
+    (node,) = fleet.add()
+    fleet.heard(node)
+    fleet.say(node, LINK)
+    fleet.run()
+    fleet.run(SETTINGS.settle_s)
+    fleet.clock.advance(3600)
+    fleet.restart()
+    fleet.run()
+    assert (fleet.resets(node), fleet.state(node)) == ([], State.REBOOT)
+    fleet.run(SETTINGS.in_band_s + 60)
+    assert len(fleet.resets(node)) == 1
+
+
+def test_answers_that_nobody_was_there_to_take_are_asked_for_once_more(fleet: Fleet) -> None:
+    (node,) = fleet.add()
+    fleet.say(node, XID79)
+    fleet.run()
+    fleet.run(SETTINGS.settle_s)
+    fleet.boots(node, "boot-2")
+    fleet.run()
+    first = {order.id for order in fleet.orders(node)}
+    fleet.clock.advance(SETTINGS.verification_deadline_s + 600)
+    fleet.restart()
+    fleet.run()
+    again = {order.id for order in fleet.orders(node)}
+    assert again and not again & first
+    fleet.run(SETTINGS.verification_deadline_s + 60)
+    assert fleet.state(node) is State.TRIAGE, "a node that does not answer a server that is there is not verified"

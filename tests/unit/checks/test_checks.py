@@ -95,6 +95,12 @@ def test_disk_write_passes_and_cleans_up(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_is_too_slow_to_write_is_not_read(tmp_path: Path) -> None:
+    result = disk_write.run({"path": str(tmp_path), "mib": "4"}, 0.0)
+    assert (result.verdict, result.message) == (INCONCLUSIVE, "no time left to write it all")
+    assert "write_mb_s" not in result.measured
+
+
 def test_a_disk_that_lies_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.read
     monkeypatch.setattr(os, "read", lambda fd, size: real(fd, size).replace(b"\x02\x00\x00", b"\x03\x00\x00", 1))
@@ -147,7 +153,8 @@ def pci(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "verdict"), [({"expected": "2"}, PASSED), ({"expected": "3"}, FAILED), ({}, INCONCLUSIVE)]
+    ("arguments", "verdict"),
+    [({"expected": "2"}, PASSED), ({"expected": "3"}, FAILED), ({"expected": "1"}, FAILED), ({}, INCONCLUSIVE)],
 )
 def test_gpu_present_counts_gpus_that_answer(pci: Path, arguments: dict[str, str], verdict: CheckVerdict) -> None:
     result = gpu_present.run(arguments, 1.0, pci)

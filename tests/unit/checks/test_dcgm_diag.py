@@ -157,6 +157,14 @@ def test_links_that_are_down_fail_however_the_diagnosis_ended() -> None:
 def test_link_states_are_counted() -> None:
     assert links_down(LINKS_UP) == ([], 6)
     assert links_down("gpuId x:\n D D\nnonsense U D") == ([], 0)
+    assert links_down("gpuId 0:\n U U\n D means that a link is down") == ([], 2)
+
+
+def test_a_test_without_a_result_is_no_pass() -> None:
+    document = json.loads(report4(result4(0)))
+    document["DCGM Diagnostic"]["test_categories"][1]["tests"].append({"name": "pcie"})
+    result = run(json.dumps(document))
+    assert result.verdict is INCONCLUSIVE and "pcie" in result.message, result.message
 
 
 TABLE = """Successfully ran diagnostic for group.

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ostler.checks import registry
+from ostler.checks import registry, runner
 from ostler.checks.model import CheckVerdict
 from ostler.checks.registry import Check
 from ostler.checks.runner import Stopped, arguments_of, run_apart, stoppable
@@ -71,6 +71,7 @@ def test_bad_arguments_come_back_as_one_line() -> None:
         (f"{passing()}; sys.exit(7)", INCONCLUSIVE, "exit status 7"),
         ("print('[' * 100000)", INCONCLUSIVE, "without a result"),
         ("sys.stderr.write('CUDA went away\\n'); sys.exit(1)", INCONCLUSIVE, "CUDA went away"),
+        ("sys.stderr.write('CUDA \\x1b[2Jwent\\n'); sys.exit(1)", INCONCLUSIVE, "CUDA  [2Jwent"),
         ("", INCONCLUSIVE, "without a result"),
         (f"{passing()}; sys.stdout.flush(); time.sleep(1000)", INCONCLUSIVE, "was ended"),
     ],
@@ -96,6 +97,29 @@ def test_what_a_check_started_is_ended_with_it(behaves: object, tmp_path: Path) 
         other = os.pidfd_open(int(note.read_text()))
         assert select.select([other], [], [], 60.0)[0] == [other]
         os.close(other)
+
+
+def test_a_check_that_cannot_be_killed_has_no_verdict(behaves: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert callable(behaves)
+    behaves(passing())
+    kill = runner._kill
+    monkeypatch.setattr(runner, "_kill", lambda running: kill(running) and False)
+    result = run_apart("cpu-arith", {}, 30.0)
+    assert (result.verdict, "the driver holds it" in result.message) == (INCONCLUSIVE, True)
+
+
+def test_a_stop_while_a_check_is_being_cleaned_up_is_not_lost(behaves: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert callable(behaves)
+    behaves(passing())
+    kill = runner._kill
+
+    def stopped_meanwhile(running: subprocess.Popen[bytes]) -> bool:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return kill(running)
+
+    monkeypatch.setattr(runner, "_kill", stopped_meanwhile)
+    with pytest.raises(Stopped), stoppable():
+        run_apart("cpu-arith", {}, 30.0)
 
 
 def test_a_stop_while_a_check_is_being_started_ends_it_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
