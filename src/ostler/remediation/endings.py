@@ -24,7 +24,6 @@ from ostler.nodes.model import Condition, Facts, Node, State
 from ostler.remediation import parts
 from ostler.remediation.model import Complaint, RemediationSettings
 from ostler.remediation.policy import HOT_SWAP
-from ostler.remediation.store import RETURNED_BY
 from ostler.tickets import service as tickets
 from ostler.tickets import store as ticket_store
 from ostler.trends import service as trends
@@ -65,7 +64,7 @@ def to_production(
         return
     outcome_id = record_verification(tx, node, job, passed=True, measured=measured)
     ours = [row for row in health.active(tx, node.id) if row["incident_id"] is None]
-    findings.clear(tx, ours, by=f"{RETURNED_BY}{outcome_id} passed after {job.data['action']}", actor=actor)
+    findings.clear(tx, ours, by=f"verification {outcome_id} passed after {job.data['action']}", actor=actor)
     facts = replace(nodes_service.facts(tx, node, actor), passed=trends.passed_since(tx, node.id, node.state_since))
     nodes_service.transition(
         tx,

@@ -7,15 +7,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ostler.db.schema import condition, decision, finding, incident, node, slot
+from ostler.db.schema import condition, decision, finding, incident, job, node, slot, transition
 from ostler.db.tx import Tx
 from ostler.faults.model import Action
-from ostler.nodes.model import Condition
+from ostler.nodes.model import Condition, State
 from ostler.remediation.model import Past, Verdict
 from ostler.remediation.policy import IN_PLACE
-
-RETURNED_BY = "verification "
-"""How the words begin that clear a finding when its node returns: see `endings.to_production`."""
 
 _REPAIRS = frozenset(action.value for action in IN_PLACE)
 _TRIAGES = frozenset({Action.TRIAGE.value, Action.RMA.value})
@@ -67,8 +64,20 @@ def past(tx: Tx, fault: str, *, serial: str | None, node_id: str, device: str, s
         if serial is not None
         else sa.and_(decision.c.node_id == node_id, finding.c.device == device)
     )
+    # Not from how the finding ended: what a monitor found may be over before the node is verified.
+    returned = (
+        sa.select(sa.func.min(transition.c.at))
+        .where(
+            transition.c.node_id == decision.c.node_id,
+            transition.c.from_state == State.REBOOT.value,
+            transition.c.to_state == State.PRODUCTION.value,
+            transition.c.at >= decision.c.at,
+        )
+        .correlate(decision)
+        .scalar_subquery()
+    )
     rows = tx.all(
-        sa.select(decision.c.action, finding.c.cleared_at, finding.c.cleared_by)
+        sa.select(decision.c.action, returned.label("returned_at"))
         .join(finding, decision.c.finding_id == finding.c.id)
         .where(
             whose,
@@ -80,13 +89,18 @@ def past(tx: Tx, fault: str, *, serial: str | None, node_id: str, device: str, s
         .order_by(decision.c.at, decision.c.id)
     )
     repairs = [row for row in rows if row["action"] in _REPAIRS]
-    returned = [row["cleared_at"] for row in repairs if (row["cleared_by"] or "").startswith(RETURNED_BY)]
     return Past(
         repairs=len(repairs),
         last=Action(repairs[-1]["action"]) if repairs else None,
-        returned_at=max(returned, default=None),
+        returned_at=max((row["returned_at"] for row in repairs if row["returned_at"] is not None), default=None),
         triages=len(rows) - len(repairs),
     )
+
+
+def was_ordered(tx: Tx, job_id: str) -> bool:
+    """Whether a person's order has reached this job by now; none does any more until this transaction has ended."""
+    row = tx.one(sa.select(job.c.data).where(job.c.id == job_id).with_for_update())
+    return row is not None and "ordered" in row["data"]
 
 
 def special(tx: Tx, faults: Collection[str]) -> Sequence[sa.RowMapping]:

@@ -14,12 +14,17 @@ from ostler.brake.pause_file import PauseFile
 from ostler.core.clock import ManualClock
 from ostler.db.engine import Database
 from ostler.db.schema import decision, finding
+from ostler.db.tx import Tx
+from ostler.faults.model import Fault
+from ostler.faults.monitored import fault
+from ostler.health import levels
 from ostler.nodes import store
 from ostler.nodes.model import Condition, Node, State
+from ostler.remediation import service as remediation
 from ostler.tickets import service as ticket_service
 from ostler.tickets import store as tickets
 from ostler.wire.agent import Verdict
-from tests.flow.fleet import MARA, SETTINGS, XID48, XID79, Fleet
+from tests.flow.fleet import HEALTH, MARA, SETTINGS, XID48, XID79, Fleet
 
 GPU = {"pci": "0000:18:00.0", "serial": "GPU-77", "model": "H100"}
 
@@ -144,3 +149,33 @@ def test_a_part_that_a_technician_had_is_proposed_for_return(fleet: Fleet) -> No
     (ticket,) = fleet.db.read(lambda tx: tickets.listed(tx, node_id=node.id, state="open"))
     assert "open an RMA case" in ticket["instruction"]
     assert ticket["evidence"]["parts"][0]["serial"] == "GPU-77"
+
+
+def watched(fleet: Fleet, node: Node, *faults: Fault) -> None:
+    """A watcher of the server says what stands now."""
+
+    def use_case(tx: Tx) -> None:
+        found = levels.converge(tx, node.id, "prometheus", faults, HEALTH)
+        remediation.consider(tx, node.id, found)
+
+    fleet.db.write(use_case)
+
+
+def test_what_a_monitor_finds_climbs_too_although_it_is_over_before_the_node_is_verified(fleet: Fleet) -> None:
+    (node,) = fleet.add()
+    carry(fleet, node, GPU)
+    errors = fault("gpu-ecc-uncorrected", "0000:18:00.0")
+    for _ in range(2):
+        watched(fleet, node, errors)
+        fleet.run(SETTINGS.settle_s)
+        assert fleet.state(node) is State.REBOOT
+        watched(fleet, node)
+        for _look in range(4):
+            if fleet.resets(node) and fleet.node(node).boot_id == "boot-1":
+                fleet.boots(node, "boot-2")
+            fleet.run(31)
+            fleet.answers(node, boot=fleet.node(node).boot_id or "")
+        fleet.run()
+        assert fleet.state(node) is State.PRODUCTION
+        fleet.run(4000)
+    assert actions(fleet, node) == ["reset-gpu", "reboot"]
