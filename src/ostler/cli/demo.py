@@ -30,7 +30,7 @@ AFTER_S = 90.0
 
 
 def demo_command(
-    nodes: Annotated[int, typer.Option(help="How many machines; at least 11.")] = 16,
+    nodes: Annotated[int, typer.Option(help="How many machines; at least 20.")] = 20,
     seed: Annotated[int, typer.Option(help="Same seed, same machines.")] = 0,
     headless: Annotated[bool, typer.Option("--headless", help="End when the script is through.")] = False,
     speed: Annotated[float, typer.Option(help="Simulated seconds per second.")] = 300.0,
@@ -47,25 +47,25 @@ def demo_command(
     from ostler.demo.receiver import Receiver
     from ostler.demo.stage import Play, Stage
     from ostler.demo.watch import Lively, Quiet
-    from ostler.twin.spec import fleet
+    from ostler.twin.spec import fleet, running
 
     if not 1 <= speed <= 3600:
         raise BadInput("the speed is between 1 and 3600", where="--speed")
-    story = stories.write(fleet(nodes, seed), lines.find())
+    story = stories.write(fleet(nodes, seed), running(stories.ADOPTED, seed, nodes), lines.find())
     begun = time.monotonic()
     signal.signal(signal.SIGTERM, _interrupt)
     watch: Watch = Lively() if sys.stderr.isatty() and not headless else Quiet(as_json)
     receiver = Receiver()
     receiver.start()
     try:
-        with Stage(Play(nodes, seed, speed, story.script())) as stage:
+        with Stage(Play(nodes, seed, speed, story.script(), stories.ADOPTED)) as stage:
             watch.say(f"The console: {stage.operator}/")
             server = Server(stage.operator, stage.token)
             webhook = server.subscribe(receiver.url, receiver.secret)
             with watch:
                 began = _watch(stage, server, story, watch, nodes, speed)
                 _drain(server, webhook)
-            account = server.account(story.watched)
+            account = server.account(story.watched, stage.bmc_writes())
             wrong = verdict.unexpected(story, account, began)
             if began is None:
                 wrong.insert(0, f"the fleet was not in production after {PATIENCE_S:.0f} s")
@@ -91,12 +91,14 @@ def demo_command(
 def _watch(stage: Stage, server: Server, story: Story, watch: Watch, nodes: int, speed: float) -> float | None:
     """Until the script is through and all is as it should be, or patience ends. Domain time of the script's start."""
     from ostler.demo import verdict
+    from ostler.demo.story import ADOPTED, FAILING
 
     patience = max(1.0, 300.0 / speed)
     deadline = time.monotonic() + PATIENCE_S * patience
     began: float | None = None
     through = False
-    watch.say(f"{nodes} machines are switched on: Day 0 and Day 1.")
+    failing = story.of("repeat").nodes[0]
+    watch.say(f"{nodes} machines are switched on: Day 0 and Day 1. {ADOPTED} more run already and are adopted.")
     while time.monotonic() < deadline:
         stage.check()
         if began is None and (started := stage.said_of("script-started")) is not None:
@@ -108,8 +110,12 @@ def _watch(stage: Stage, server: Server, story: Story, watch: Watch, nodes: int,
         try:
             states = Counter(str(row["state"]) for row in server.nodes())
             watch.progress(states, server.transitions(), f"{iso(stage.clock())[:19]}Z  {stage.operator}/")
-            if through and not verdict.unexpected(story, server.account(story.watched, chains=False), began):
-                break
+            if through:
+                account = server.account(story.watched, stage.bmc_writes(), chains=False)
+                if not verdict.unexpected(story, account, began):
+                    break
+                if account.states.get(failing) == "triage" and not account.cases:
+                    server.request_replacement(failing, FAILING, "its fault came back after each repair")
         except Temporary:
             pass  # the server is busy; look again
         time.sleep(LOOK_S)

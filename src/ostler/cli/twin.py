@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,6 +42,10 @@ def twin_command(
     origin: Annotated[float, typer.Option(help="UTC seconds from which time is scaled; the same as the server's.")] = 0,
     script: Annotated[Path | None, typer.Option(help="Fault script, TOML or JSON Lines; see docs/twin.md.")] = None,
     pool: Annotated[str, typer.Option(help="Pool of the machines that --api enters.")] = "default",
+    running: Annotated[
+        int, typer.Option(help="Further machines, run-0001 on, that run already: --api adopts them.")
+    ] = 0,
+    running_pool: Annotated[str, typer.Option(help="Their pool.")] = "default",
     boot_s: Annotated[float, typer.Option(help="Domain seconds from reset to the boot loader.")] = 300.0,
     start_s: Annotated[float, typer.Option(help="Domain seconds over which first power-ons are spread.")] = 60.0,
     images: Annotated[bool, typer.Option(help="Ask for kernel and initrd, as a real machine must.")] = True,
@@ -53,14 +58,17 @@ def twin_command(
     """
     from ostler.twin.script import Start, read
     from ostler.twin.spec import fleet as machines
+    from ostler.twin.spec import running as running_machines
 
     if speed <= 0:
         raise BadInput("the speed is above 0; 1 is real time", where="--speed")
-    specs = machines(nodes, seed)
+    specs, others = machines(nodes, seed), running_machines(running, seed, nodes)
     clock: Clock = SystemClock() if speed == 1.0 else ScaledClock(speed, origin or time.time())
     plan = None if script is None else read(script)
     if plan is not None and plan.start is Start.PRODUCTION and api is None:
         raise BadInput("a script that starts with production needs --api, to see when that is", where="--script")
+    if others and (api is None or thin):
+        raise BadInput("running machines need --api, which adopts them, and an agent each", where="--running")
     voice = _Voice(as_json)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -77,34 +85,50 @@ def twin_command(
             raise BadInput("thin nodes have no kernel log to strike", where="--script")
         run_thin(specs, boot, clock, operators, pool=pool, seed=seed, images=images, stop=stop, told=voice.say)
         return
-    _run(specs, boot, clock, operators, plan, voice, stop, seed, pool, boot_s, start_s, images)
+    machinery = _Machinery(specs, others, seed, pool, running_pool, boot, boot_s, start_s, images)
+    _run(machinery, clock, operators, plan, voice, stop)
+
+
+@dataclass(frozen=True)
+class _Machinery:
+    """What the fleet is made of, and how it boots."""
+
+    specs: list[NodeSpec]
+    running: list[NodeSpec]
+    seed: int
+    pool: str
+    running_pool: str
+    boot: str
+    boot_s: float
+    start_s: float
+    images: bool
 
 
 def _run(
-    specs: list[NodeSpec],
-    boot: str,
+    made: _Machinery,
     clock: Clock,
     operators: OperatorApi | None,
     plan: Script | None,
     voice: _Voice,
     stop: threading.Event,
-    seed: int,
-    pool: str,
-    boot_s: float,
-    start_s: float,
-    images: bool,
 ) -> None:
     from ostler.twin.fleet import Fleet, FleetSettings
     from ostler.twin.strikes import Strikes
 
     password = os.environ.get("OSTLER_BMC_PASSWORD", "changeme")
-    settings = FleetSettings(boot, boot_s=boot_s, start_s=start_s, images=images, bmc_password=password)
-    with Fleet(specs, settings, clock, seed=seed) as fleet:
+    settings = FleetSettings(
+        made.boot, boot_s=made.boot_s, start_s=made.start_s, images=made.images, bmc_password=password
+    )
+    specs, running = made.specs, made.running
+    with Fleet([*specs, *running], settings, clock, seed=made.seed, on_bmc_write=voice.bmc_write) as fleet:
         strikes = None if plan is None else Strikes(fleet, plan, told=voice.strike)
         if operators is not None:
-            operators.enrol(specs, fleet.bmc_addresses, pool=pool)
-        fleet.power_on()
-        voice.say("started", nodes=len(specs), racks=len(fleet.racks))
+            operators.enrol(specs, fleet.bmc_addresses, pool=made.pool)
+            if running:
+                for name, seed in operators.adopt(running, fleet.bmc_addresses, pool=made.running_pool).items():
+                    fleet.hand_over(name, seed)
+        fleet.power_on(but={spec.name for spec in running})
+        voice.say("started", nodes=len(specs) + len(running), racks=len(fleet.racks))
         try:
             _watch(fleet, specs, operators, plan, strikes, voice, stop)
         finally:
@@ -167,6 +191,13 @@ class _Voice:
         with self._lock:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
+
+    def bmc_write(self, node: str, request: str) -> None:
+        """Somebody told a BMC to do something."""
+        if self._as_json:
+            self.say("bmc-write", node=node, request=request)
+        else:
+            self.say(f"the BMC of {node}: {request}")
 
     def strike(self, strike: Strike, names: list[str]) -> None:
         if self._as_json:

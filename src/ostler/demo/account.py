@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -41,15 +41,40 @@ class Account:
     """Of the nodes that were asked for."""
     ids: Mapping[str, str] = field(default_factory=dict)
     """Node id → name."""
+    nodes: Mapping[str, Row] = field(default_factory=dict)
+    """By name, as `GET /v1/nodes` has them."""
+    cases: Sequence[Row] = ()
+    """Parts on their way to their makers."""
+    pages: Sequence[Row] = ()
+    """What calls a person now."""
+    bmc_writes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Node → what its BMC was told to do, as the BMC has it."""
 
     def of(self, node: str) -> list[Transition]:
         return [one for one in self.transitions if one.node == node]
 
+    def after_production(self, node: str) -> list[Transition]:
+        """A node's transitions after it first came into production."""
+        moves = self.of(node)
+        first = next((number for number, one in enumerate(moves) if one.to == "production"), len(moves))
+        return moves[first + 1 :]
+
+    def conditions_of(self, node: str) -> list[str]:
+        return [str(one["type"]) for one in self.nodes.get(node, {}).get("conditions", ())]
+
     def findings_of(self, node: str) -> list[Row]:
         return [row for row in self.findings if self.ids.get(row["node_id"]) == node]
 
-    def decisions_of(self, node: str) -> list[Row]:
-        return [row for row in self.decisions if self.ids.get(row["node_id"]) == node]
+    def decisions_of(self, node: str, verdict: str | None = None) -> list[Row]:
+        found = [row for row in self.decisions if self.ids.get(row["node_id"]) == node]
+        return [row for row in found if verdict in (None, row["verdict"])]
+
+    def acted(self, nodes: Collection[str], fault: str) -> list[Row]:
+        """What was done to any of these nodes about one fault."""
+        return [row for node in nodes for row in self.decisions_of(node, "act") if row["fault"] == fault]
+
+    def tickets_of(self, node: str) -> list[Row]:
+        return [row for row in self.tickets if self.ids.get(str(row["node_id"])) == node]
 
 
 class Server:
@@ -92,7 +117,14 @@ class Server:
             found.append(Transition(name, data.get("from"), data["to"], str(data.get("cause")), reason, at, lasted))
         return found
 
-    def account(self, signals_of: Sequence[str], *, chains: bool = True) -> Account:
+    def request_replacement(self, node: str, device: str, reason: str) -> None:
+        """What a person does with a GPU that goes back: a case for its maker."""
+        body = {"part": "gpu", "name": device, "reason": reason}
+        self._api.call("POST", f"/v1/nodes/{quote(node)}/replacement", body)
+
+    def account(
+        self, signals_of: Sequence[str], bmc_writes: Mapping[str, Sequence[str]], *, chains: bool = True
+    ) -> Account:
         """Everything; without `chains` it leaves out the why of each node, which is a request each."""
         nodes = self.nodes()
         names = [str(row["name"]) for row in nodes]
@@ -106,6 +138,10 @@ class Server:
             why={name: self._page(f"/v1/nodes/{quote(name)}/why") for name in names if chains},
             signals={name: list(self._items(f"/v1/nodes/{quote(name)}/signals")) for name in signals_of},
             ids={str(row["id"]): str(row["name"]) for row in nodes},
+            nodes={str(row["name"]): row for row in nodes},
+            cases=list(self._items("/v1/rma")),
+            pages=self._page("/v1/pages")["items"],
+            bmc_writes=bmc_writes,
         )
 
     def _items(self, path: str, **query: str | None) -> Iterator[Row]:

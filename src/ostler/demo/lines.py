@@ -46,8 +46,7 @@ OWN: Mapping[str, str] = {
     ),
     "solo-45": "NVRM: Xid (PCI:0000:5d:00): 45, pid=4711, name=python3, Ch 00000008",
     "nic-dead": "mlx5_core 0000:19:00.0: poll_health:852:(pid 0): device's health compromised - reached miss count",
-    "link-down": "mlx5_core 0000:19:00.0 ibp25s0: Link down",
-    "link-up": "mlx5_core 0000:19:00.0 ibp25s0: Link up",
+    "double-bit": "NVRM: Xid (PCI:0000:ab:00): 48, pid=4711, name=python3, DBE (double bit error) ECC Error",
 }
 """One line for each word of the story, in the forms that the drivers print."""
 
@@ -58,6 +57,7 @@ _WANTED: Mapping[str, tuple[str, str, str]] = {
     "app-31": ("xid", "31", "Ch "),
     "contained": ("xid", "94", ""),
     "drain-reset": ("xid", "154", "to 0x4 (Drain and Reset)"),
+    "double-bit": ("xid", "48", "double bit"),
     "nic-dead": ("ib-health", "health-compromised", ""),
 }
 

@@ -12,13 +12,15 @@ from rich.text import Text
 
 from ostler.demo import verdict
 from ostler.demo.account import Account, seconds
-from ostler.demo.stage import BURN_IN_S
+from ostler.demo.stage import BURN_IN_S, SETTLE_S
 from ostler.demo.story import Story
 
 _STYLE = {"production": "green", "reboot": "yellow", "triage": "red", "zap-fail": "red"}
 _ORDER = ("discovered", "onboard", "seatrial", "zap", "test", "reboot")
-_LINKS = ("finding", "incident", "decision", "outcome", "ticket", "transition")
-_CHAIN = 9
+_LINKS = ("finding", "incident", "decision", "ticket", "transition")
+_TOLD_ELSEWHERE = ("held ", "production → ", "reboot → triage")
+"""How links begin that another link or list of the page tells as well."""
+_CHAIN = 14
 """Links of the chain of evidence that are shown per node."""
 
 
@@ -37,7 +39,8 @@ def page(
         Text("\nWhat happened", style="bold"),
         Text(
             f"{len(account.states)} simulated nodes, {speed:g} times faster than life; {story.source}. The burn-in "
-            f"lasted {BURN_IN_S / 60:g} min instead of 24 h, the seatrial 5 min instead of 30."
+            f"lasted {BURN_IN_S / 60:g} min instead of 24 h, the seatrial 5 min instead of 30; actions waited "
+            f"{SETTLE_S / 60:g} min for what else is reported, instead of half a minute."
         ),
         _acts(story, account),
         Text("Why, node by node", style="bold"),
@@ -45,12 +48,15 @@ def page(
         Text("\nHow long each step took (simulated time)", style="bold"),
         _durations(account),
         _list("Held back by the brake, then served", [_told(row) for row in verdict.held(account)]),
-        _list("Would have been done, but is not granted", [_told(row) for row in verdict.would_act(account)]),
+        Text("\nThe adopted fleet is only observed: what Ostler would have done there", style="bold"),
+        _would_act(account),
         _list("Incidents", [_incident(account, row) for row in account.incidents]),
         _list(
             "Tickets",
-            [f"{account.ids.get(str(row['node_id']), '-')}: {row['instruction']}" for row in account.tickets],
+            [_short(f"{account.ids.get(str(row['node_id']), '-')}: {row['instruction']}") for row in account.tickets],
         ),
+        _list("Parts that go back to their makers", [_case(account, row) for row in account.cases]),
+        _list("Calling a person now", [_short(str(row["summary"])) for row in account.pages]),
         Text(f"\nWebhooks: {webhooks['delivered']} delivered, {webhooks['verified']} verified by a receiver."),
     ]
     if wrong:
@@ -89,13 +95,14 @@ def _why(story: Story, account: Account, began: float | None) -> Table:
     crowd = {name for act in story.acts if len(act.nodes) > 2 for name in act.nodes[1:]}
     shown = dict.fromkeys(name for act in story.acts for name in act.nodes)
     for name in sorted(shown):
-        if name in crowd and not verdict.after_production(account, name):
+        if name in crowd and not account.after_production(name):
             continue  # the first of its rack tells it for all
-        chain = [link for link in account.why[name]["chain"] if link["kind"] in _LINKS]
+        chain = [link for link in account.why[name]["chain"] if _is_shown(link)]
         if began is not None:
             chain = [link for link in chain if seconds(link["at"]) >= began]
         if not chain and (said := account.signals.get(name)):
-            words = ", ".join(dict.fromkeys(f"{one['kind']} {one['code']}" for one in said))
+            told = [one for one in said if one["kind"] != "monitor"]
+            words = ", ".join(dict.fromkeys(f"{one['kind']} {one['code']}" for one in told))
             table.add_row(Text(name), "", Text(f"recorded and nothing done: {words}"))
         for number, link in enumerate(chain[:_CHAIN]):
             minutes = "" if began is None else f"+{(seconds(link['at']) - began) / 60:.0f} min"
@@ -103,6 +110,27 @@ def _why(story: Story, account: Account, began: float | None) -> Table:
         if len(chain) > _CHAIN:
             table.add_row("", "", Text(f"… and {len(chain) - _CHAIN} more: ostler nodes why {name}", style="dim"))
     return table
+
+
+def _is_shown(link: Mapping[str, str]) -> bool:
+    if link["kind"] not in _LINKS or link["text"].startswith(_TOLD_ELSEWHERE):
+        return False
+    return "cleared by verification" not in link["text"]  # the return to production says so
+
+
+def _would_act(account: Account) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for name in ("NODE", "FAULT", "WOULD", "WHY"):
+        table.add_column(name, no_wrap=name != "WHY", overflow="fold")
+    for row in verdict.would_act(account):
+        would = f"{row['action']} ({row['timing']})"
+        table.add_row(row["node"], row["fault"], would, Text(_short("; ".join(row["reasons"]))))
+    return table
+
+
+def _case(account: Account, row: Mapping[str, object]) -> str:
+    node = account.ids.get(str(row["node_id"]), "-")
+    return _short(f"{node}: {row['part']} {row['serial'] or 'without a serial number'}, case {row['state']}")
 
 
 def _durations(account: Account) -> Table:

@@ -28,6 +28,14 @@ BURN_IN_S = 1800.0
 """Domain seconds of the test before production: 24 h in the field."""
 HEARTBEAT_S = 120.0
 SILENT_AFTER_S = 600.0
+SETTLE_S = 600.0
+"""Domain seconds that an action waits for what else is reported: 30 in the field. Reports take their real time."""
+READINGS_S = 600.0
+"""Domain seconds between two measurements of a node's GPUs: 60 in the field."""
+OBSERVED = "adopted"
+"""The pool of the nodes that run already."""
+REPAIRED_AGAIN = "xid-48"
+"""The fault whose ladder ends with the part's return."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,8 @@ class Play:
     speed: float
     script: str
     """Strikes as JSON Lines."""
+    running: int = 0
+    """Nodes that run already, adopted into a pool that grants nothing."""
 
 
 class Stage:
@@ -101,6 +111,14 @@ class Stage:
         """The fleet's first word about an event."""
         return next((one for one in self.said() if one.get("event") == event), None)
 
+    def bmc_writes(self) -> dict[str, list[str]]:
+        """Node → what its BMC was told to do so far."""
+        found: dict[str, list[str]] = {}
+        for one in self.said():
+            if one.get("event") == "bmc-write":
+                found.setdefault(str(one["node"]), []).append(str(one["request"]))
+        return found
+
     def check(self) -> None:
         """Raises `Unavailable` with the last words of a process that ended before its time."""
         for name, process in (("server", self._server), ("fleet", self._twin)):
@@ -125,6 +143,7 @@ class Stage:
             "twin",
             *("--boot", str(ready["boot"]), "--api", self.operator),
             *("--nodes", str(play.nodes), "--seed", str(play.seed)),
+            *("--running", str(play.running), "--running-pool", OBSERVED),
             *("--speed", repr(play.speed), "--origin", repr(self._origin)),
             *("--script", str(script), "--json"),
         )
@@ -176,7 +195,9 @@ class Stage:
         return words[-1][:500] if words else "it said nothing"
 
     def _config(self, images: Path) -> str:
-        """Everything is granted, the twin being nobody's machine; Day 1 is shortened, which the page says."""
+        """Everything is granted in the demo's own pool, and nothing in the adopted one; Day 1 is shortened, which the
+        page says. Spans that must outlast a report's real time are longer.
+        """
         data = json.dumps(str(self._folder / "data"))
         return f"""
 [server]
@@ -197,9 +218,23 @@ password = "env:OSTLER_BMC_PASSWORD"
 capabilities = ["observe", "cordon", "gpu-reset", "reboot", "power", "firmware", "provision"]
 auto_certify = true
 
+[pools.{OBSERVED}]
+capabilities = ["observe"]
+
 [health]
 heartbeat_s = {HEARTBEAT_S}
 silent_after_s = {SILENT_AFTER_S}
+readings_s = {READINGS_S}
+
+[fleet]
+stale_after_s = {3 * READINGS_S}
+
+[remediation]
+settle_s = {SETTLE_S}
+
+[remediation.faults.{REPAIRED_AGAIN}]
+ladder = ["reset-gpu", "reboot", "power-cycle", "rma"]
+repair_limit = 4
 
 [acceptance]
 sweep_s = 60.0

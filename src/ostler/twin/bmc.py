@@ -112,6 +112,8 @@ class TwinBmc:
         self.spec = spec
         self.clock = clock
         self.on_power = on_power
+        self.on_write: Callable[[str], None] | None = None
+        """Hears of each request that would change something, whatever came of it; sessions are none."""
         self.faults = Faults()
         self.password = spec.password
         self.power = "Off"
@@ -124,6 +126,8 @@ class TwinBmc:
         """Overrides by leak detector id: Warning | Critical."""
         self.log: list[LogLine] = []
         self.flashes: list[Flash] = []
+        self.manager_resets = 0
+        """How often the controller itself was restarted."""
         self.interrupted_flashes = 0
         """Power was changed while a flash ran: what Ostler must never do."""
         self.sessions: dict[str, str] = {}
@@ -210,6 +214,9 @@ class TwinBmc:
             return _error(401, "NoValidSession", "There is no valid session established with the implementation.")
         if method in ("GET", "HEAD"):
             return self._read(path, query)
+        if self.on_write is not None and "/SessionService/" not in path:
+            told = body[:200].decode("utf-8", "replace")
+            self.on_write(f"{method} {path.removeprefix('/redfish/v1')} {told}".strip())
         if method == "POST":
             return self._act(path, body)
         if method == "PATCH" and path == _SYSTEM:
@@ -285,6 +292,9 @@ class TwinBmc:
             return Response(204)
         if path == "/redfish/v1/UpdateService/Actions/UpdateService.SimpleUpdate":
             return self._update(given)
+        if path == "/redfish/v1/Managers/BMC_0/Actions/Manager.Reset":
+            self.manager_resets += 1
+            return Response(204)
         if path == f"{_SYSTEM}/LogServices/SEL/Actions/LogService.ClearLog":
             self.clear_log()
             return Response(204)

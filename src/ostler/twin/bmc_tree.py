@@ -241,7 +241,12 @@ def _managers(bmc: TwinBmc, parts: tuple[str, ...]) -> Mapping[str, Any] | None:
     if len(parts) == 1 and parts[0] in names:
         version = bmc.firmware.get("FW_BMC_0" if parts[0] == "BMC_0" else "HGX_FW_BMC_0", "")
         kind = {"@odata.type": "#Manager.v1_19_2.Manager", "Id": parts[0], "ManagerType": "BMC"}
-        return {**kind, "FirmwareVersion": version, "DateTime": iso(bmc.clock.now()), "Status": ok()}
+        reset = {
+            "target": f"{V1}/Managers/{parts[0]}/Actions/Manager.Reset",
+            "ResetType@Redfish.AllowableValues": ["GracefulRestart", "ForceRestart"],
+        }
+        said = {"FirmwareVersion": version, "DateTime": iso(bmc.clock.now()), "Status": ok()}
+        return {**kind, **said, "Actions": {"#Manager.Reset": reset}}
     return None
 
 

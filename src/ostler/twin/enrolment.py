@@ -1,7 +1,8 @@
 """Enters a simulated fleet into the server's books over the operators' API, as an operator would his inventory.
 
 Called by `ostler twin --api`; without it unknown machines discover themselves by booting. Also asks how many are in
-production, which starts a script's clock. Standard library only, like the rest of the twin.
+production, which starts a script's clock, and takes machines that run already in as a customer's would be: adopted
+from a CSV, each agent with a seed by hand.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from urllib.parse import urlsplit
 
 from ostler.core.errors import BadInput, Forbidden, OstlerError, Permanent, Unauthenticated, Unavailable, Unreachable
 from ostler.twin.spec import SKU, NodeSpec, sku_document
+from ostler.wire.boot import Seed
+from ostler.wire.decode import decode
 
 TIMEOUT_S = 60.0
 BATCH = 500
@@ -39,6 +42,22 @@ class OperatorApi:
         for start in range(0, len(specs), BATCH):
             rows = [_row(spec, bmc_addresses.get(spec.name), pool) for spec in specs[start : start + BATCH]]
             self.call("POST", "/v1/expected-nodes", {"nodes": rows, "reason": _REASON})
+
+    def adopt(self, specs: Sequence[NodeSpec], bmc_addresses: Mapping[str, str], *, pool: str) -> dict[str, Seed]:
+        """Takes running machines into the books, as `ostler adopt FILE` does, and gets a seed for each one's agent.
+
+        Returns name → seed. Raises `OstlerError`.
+        """
+        lines = ["name,serial,slot,macs,bmc"]
+        lines += [f"{one.name},{one.serial},{one.slot},{one.mac},{bmc_addresses[one.name]}" for one in specs]
+        body = {"source": "running.csv", "csv": "\n".join(lines), "pool": pool, "reason": _REASON, "dry_run": False}
+        while self.call("POST", "/v1/adopt", body)["remaining"]:
+            pass
+        why = {"reason": "its agent, by hand"}
+        return {
+            one.name: decode(Seed, json.dumps(self.call("POST", f"/v1/nodes/{one.name}/seed", why)).encode())
+            for one in specs
+        }
 
     def in_production(self, specs: Sequence[NodeSpec]) -> int:
         """How many of these machines are in production now."""
@@ -78,7 +97,8 @@ class OperatorApi:
 
 
 def _row(spec: NodeSpec, bmc: str | None, pool: str) -> dict[str, Any]:
-    row = {"name": spec.name, "macs": [spec.mac], "serial": spec.serial, "slot": spec.slot, "pool": pool, "sku": SKU}
+    row: dict[str, Any] = {"name": spec.name, "macs": [spec.mac], "serial": spec.serial, "pool": pool, "sku": SKU}
+    row |= {"slot": spec.slot, "domains": {"fabric": spec.fabric}}
     return row if bmc is None else {**row, "bmc_address": bmc}
 
 

@@ -17,8 +17,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,7 @@ from ostler.twin.bmc import TwinBmc
 from ostler.twin.bmc_server import BmcServer
 from ostler.twin.node import NodeSettings, TwinNode
 from ostler.twin.spec import DRIVER, NodeSpec
+from ostler.wire.boot import Seed
 
 THREADS = 8
 """Steps under way at once: they wait for the server most of the time."""
@@ -55,7 +57,16 @@ class FleetSettings:
 class Fleet:
     """`with Fleet(…) as fleet: fleet.power_on()`; leaving it ends every machine."""
 
-    def __init__(self, specs: Sequence[NodeSpec], settings: FleetSettings, clock: Clock, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        specs: Sequence[NodeSpec],
+        settings: FleetSettings,
+        clock: Clock,
+        *,
+        seed: int = 0,
+        on_bmc_write: Callable[[str, str], None] = lambda name, request: None,
+    ) -> None:
+        """`on_bmc_write` hears of everything that somebody tells a BMC to do: the node's name, the request."""
         raise_descriptor_limit()
         self.clock = clock
         self.settings = settings
@@ -70,6 +81,7 @@ class Fleet:
             rng = random.Random(f"{seed}/{spec.number}/run")  # noqa: S311
             node = TwinNode(spec, bmc, common, clock, detector, self._folder / spec.name, rng)
             bmc.on_power = self._on_power(node)
+            bmc.on_write = partial(on_bmc_write, spec.name)
             self.nodes[spec.name] = node
         self.bmc_addresses: dict[str, str] = {}
         self._loop = _Loop(settings.threads)
@@ -91,12 +103,19 @@ class Fleet:
                 node.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def power_on(self) -> None:
-        """Every machine that is off is switched on, one after the other over `start_s`."""
+    def power_on(self, *, but: Collection[str] = ()) -> None:
+        """Every machine is switched on, one after the other over `start_s`, except those that run already."""
         spread = self.clock.real_seconds(self.settings.start_s)
         for node in self.nodes.values():
-            node.power("on")
-            self._loop.add(node, self._rng.random() * spread)
+            if node.spec.name not in but:
+                node.power("on")
+                self._loop.add(node, self._rng.random() * spread)
+
+    def hand_over(self, name: str, seed: Seed) -> None:
+        """Somebody starts the agent on a machine that runs already, with a seed by hand."""
+        node = self.nodes[name]
+        node.start_agent(seed)
+        self._loop.add(node, 0.0)
 
     def wake(self, node: TwinNode) -> None:
         """Something happened to a machine: step it now."""

@@ -4,6 +4,9 @@
      ▲           ▲                                                     │ power, a reset, a reboot order
      └───────────┴─────────────────────────────────────────────────────┘
 
+A machine that is switched off stays off until somebody switches it on. One that runs already when the simulation begins
+starts at `join`, with a seed by hand.
+
 Nodes are stateless: each boot gets a new boot id, seed, key and certificate. Everything on the wire is real; simulated
 are the time that things take, the kernel's words, the parts, and whether a check passes.
 """
@@ -30,6 +33,7 @@ from ostler.core.clock import Clock
 from ostler.core.errors import OstlerError, Temporary
 from ostler.twin import netboot
 from ostler.twin.bmc import TwinBmc
+from ostler.twin.monitors import TwinMonitors
 from ostler.twin.spec import DRIVER, KERNEL, NodeSpec
 from ostler.twin.verbs import twin_verbs
 from ostler.wire.agent import Inventory
@@ -85,6 +89,10 @@ class TwinNode:
         self.boots = 0
         self.recurring: tuple[float, tuple[str, ...]] | None = None
         """(domain seconds after each boot, lines): a fault that no reboot cures."""
+        self.returns = False
+        """It comes back after a GPU reset as well, and only once the checks that follow are over."""
+        self.driver_version = DRIVER
+        self.monitors = TwinMonitors(spec, clock)
         self.last_words = ""
         """Why this machine is not further, for people."""
         self.agent: Agent | None = None
@@ -102,6 +110,7 @@ class TwinNode:
         self._booted_at = 0.0
         self._source: ScriptedSource | None = None
         self._said: list[str] = []
+        self._tell = False
         self._loader: Generator[float, None, Seed | None] | None = None
         self._seed: Seed | None = None
 
@@ -124,10 +133,27 @@ class TwinNode:
     def work(self, on: bool) -> None:
         """A workload takes all GPUs, or ends."""
         self._busy = on
+        self.monitors.work(on)
+
+    def change_driver(self, version: str) -> None:
+        """Another GPU driver is loaded; the agent tells what the node is made of anew."""
+        self.driver_version, self._tell = version, True
+
+    def start_agent(self, seed: Seed) -> None:
+        """The machine runs, and somebody starts its agent. Before its first step only."""
+        self.bmc.host_powered(True)
+        self._seed = seed
+        self._go(Phase.JOIN)
 
     def gpu_reset(self, device: str) -> None:
         del device
+        if self.returns:
+            self._recur()
         self.say([f"NVRM: GPU reset finished, driver {DRIVER}"])
+
+    def checked(self) -> None:
+        if self.returns and self._recur_at < float("inf"):
+            self._recur()
 
     def restarted(self, service: str) -> None:
         self.say([f"systemd[1]: Restarted {service}.service."])
@@ -138,10 +164,10 @@ class TwinNode:
     # ── what the agent asks of it ────────────────────────────────────────────────────────────────────────────────────
 
     def inventory(self) -> Inventory:
-        return self.spec.inventory(self.bmc.firmware)
+        return self.spec.inventory(self.bmc.firmware, self.driver_version)
 
     def driver(self) -> str:
-        return DRIVER
+        return self.driver_version
 
     def busy(self) -> bool:
         return self._busy
@@ -199,7 +225,7 @@ class TwinNode:
         if agent is not None:
             agent.close()
         self._source = None
-        self._busy = False
+        self.work(False)
         with self._lock:
             self._said.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -252,10 +278,11 @@ class TwinNode:
             node=self,
             detector=self._detector,
             orders=Orders(verbs, verbs, OrderBook(), self._clock, boot_id),
+            monitors=self.monitors.booted(),
             settings=settings,
             rng=self._rng,
         )
-        self._recur_at = float("inf") if self.recurring is None else self._booted_at + self.recurring[0]
+        self._recur()
         for line in _BOOT_LINES:
             self._source.say(self._booted_at, line)
         self.last_words = ""
@@ -274,12 +301,19 @@ class TwinNode:
             said, self._said = self._said, []
         for line in said:
             source.say(now, line)
+        self.monitors.apply()
+        if self._tell:
+            self._tell = False
+            agent.tell_inventory()
         if now < self._silent_until:
             return self._clock.real_seconds(self._silent_until - now)
         wait = agent.poll()
         if self._recur_at < float("inf"):
             wait = min(wait, self._clock.real_seconds(max(0.0, self._recur_at - now)))
         return wait
+
+    def _recur(self) -> None:
+        self._recur_at = float("inf") if self.recurring is None else self._clock.now() + self.recurring[0]
 
 
 _BOOT_LINES = (

@@ -9,8 +9,14 @@ the fleet starts, or, with `start = "production"`, when every node is in product
 | node | a name, `rack:NAME`, or `*`; required |
 | kernel | list of kernel lines, said at once |
 | every_boot | with `kernel`: the lines come again this many domain seconds after each boot; no reboot cures it |
+| every_repair | with `kernel`: likewise after each boot and each GPU reset, counted anew from each check that ends |
+| standing | list of `{fault, device, message}`: what the node's monitors find from now on; an empty list: nothing |
+| monitor_dead | a monitor that works no more; an empty text: all work |
+| readings | device → metric → value: what a GPU reads otherwise than its peers; an empty table: nothing |
+| driver | the version of the GPU driver that the node runs from now on |
 | sensor | `{id, reading, health}`: a BMC sensor's reading (health OK, Warning or Critical) |
 | leak | `{id, state}`: a leak detector (OK, Warning or Critical) |
+| log | `{message, id, severity}`: an entry of the BMC's event log |
 | silence | domain seconds in which nothing leaves the node |
 | workload | true: a workload takes the GPUs; false: it ends |
 | fail_check | list of checks or verbs that fail from now on; an empty list: all pass again |
@@ -18,8 +24,8 @@ the fleet starts, or, with `start = "production"`, when every node is in product
 | bmc | `unreachable` or `ok` |
 | note | words for people |
 
-Exactly one of kernel, sensor, leak, silence, workload, fail_check, power, bmc. Everything about it is checked before
-the first strike falls; a mistake is one line that names file, line and key.
+Each strike has exactly one deed. Everything about it is checked before the first strike falls; a mistake is one line
+that names file, line and key. Monitors, faults and metrics are those of docs/monitoring.md.
 """
 
 from __future__ import annotations
@@ -36,6 +42,10 @@ from typing import Any
 from ostler.agent.verbs import real_verbs
 from ostler.checks.registry import CHECKS
 from ostler.core.errors import BadInput
+from ostler.faults.metrics import METRICS
+from ostler.faults.model import Fault
+from ostler.faults.monitored import fault
+from ostler.twin.monitors import MONITORS, monitor_of
 
 LIMIT = 64 << 20
 """Bytes of one script."""
@@ -43,8 +53,11 @@ LINES = 1000
 """Kernel lines of one strike."""
 HEALTHS = ("OK", "Warning", "Critical")
 POWERS = ("on", "off", "force-restart", "power-cycle")
-DEEDS = ("kernel", "sensor", "leak", "silence", "workload", "fail_check", "power", "bmc")
-_KEYS = ("at", "node", "every_boot", "note", *DEEDS)
+DEEDS = (
+    "kernel", "standing", "monitor_dead", "readings", "driver", "sensor", "leak", "log", "silence", "workload",
+    "fail_check", "power", "bmc",
+)  # fmt: skip
+_KEYS = ("at", "node", "every_boot", "every_repair", "note", *DEEDS)
 _FAILING = frozenset(CHECKS) | frozenset(real_verbs())
 
 
@@ -64,6 +77,7 @@ class Strike:
     deed: str
     value: Any
     every_boot: float | None = None
+    every_repair: float | None = None
     note: str = ""
     line: int = 0
 
@@ -165,11 +179,12 @@ def _strike(row: Mapping[str, Any], where: str, line: int) -> Strike:
     if len(deeds) != 1:
         raise BadInput(f"a strike has exactly one of {', '.join(DEEDS)}; this has {len(deeds)}", where=where)
     deed = deeds[0]
-    every_boot = None
-    if "every_boot" in row:
-        every_boot = _number(row["every_boot"], f"{where} every_boot")
+    again = {key: _number(row[key], f"{where} {key}") for key in ("every_boot", "every_repair") if key in row}
+    for key in again:
         if deed != "kernel":
-            raise BadInput("goes with kernel only", where=f"{where} every_boot")
+            raise BadInput("goes with kernel only", where=f"{where} {key}")
+    if len(again) > 1:
+        raise BadInput("every_repair includes every boot; leave out every_boot", where=f"{where} every_boot")
     node = row.get("node")
     if not isinstance(node, str) or not node:
         raise BadInput("must be a node's name, rack:NAME or *", where=f"{where} node")
@@ -177,7 +192,7 @@ def _strike(row: Mapping[str, Any], where: str, line: int) -> Strike:
     if not isinstance(note, str):
         raise BadInput("must be text", where=f"{where} note")
     at = _number(row.get("at"), f"{where} at")
-    return Strike(at, node, deed, _value(deed, row[deed], f"{where} {deed}"), every_boot, note, line)
+    return Strike(at, node, deed, _value(deed, row[deed], f"{where} {deed}"), note=note, line=line, **again)
 
 
 def _value(deed: str, value: Any, where: str) -> Any:
@@ -192,6 +207,21 @@ def _value(deed: str, value: Any, where: str) -> Any:
             if unknown := [name for name in names if name not in _FAILING]:
                 raise BadInput(f"'{unknown[0][:40]}' is none of {', '.join(sorted(_FAILING))}", where=where)
             return names
+        case "standing":
+            return _standing(value, where)
+        case "monitor_dead":
+            return _one_of(value, ("", *MONITORS), where)
+        case "readings":
+            return _readings(value, where)
+        case "driver":
+            if not isinstance(value, str) or not re.fullmatch(r"[0-9][0-9.]{0,31}", value):
+                raise BadInput("must be a version such as 575.57.08", where=where)
+            return value
+        case "log":
+            table = _table(value, ("id", "message", "severity"), where)
+            if not isinstance(table.get("message"), str) or not 1 <= len(table["message"]) <= 2000:
+                raise BadInput("must be text of at most 2000 characters", where=f"{where}.message")
+            return {**table, "severity": _one_of(table.get("severity", "OK"), HEALTHS, f"{where}.severity")}
         case "silence":
             return _number(value, where)
         case "workload":
@@ -211,6 +241,33 @@ def _value(deed: str, value: Any, where: str) -> Any:
         case _:
             table = _table(value, ("id", "state"), where)
             return {**table, "state": _one_of(table.get("state"), HEALTHS, f"{where}.state")}
+
+
+def _standing(value: Any, where: str) -> tuple[Fault, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise BadInput("must be a list of {fault, device, message}", where=where)
+    found = []
+    for one in value:
+        if not set(one) <= {"fault", "device", "message"} or not all(isinstance(text, str) for text in one.values()):
+            raise BadInput("must be a list of {fault, device, message}, all of them text", where=where)
+        name = one.get("fault", "")
+        if monitor_of(name) is None:
+            raise BadInput(f"'{name[:40]}' is no fault that a node's monitors find", where=f"{where}.fault")
+        found.append(fault(name, one.get("device", "")[:256], one.get("message", "")))
+    return tuple(found)
+
+
+def _readings(value: Any, where: str) -> dict[str, dict[str, float]]:
+    if not isinstance(value, dict) or not all(isinstance(one, dict) for one in value.values()):
+        raise BadInput("must be a table of tables: device, metric, value", where=where)
+    for device, values in value.items():
+        for metric in values:
+            if metric not in METRICS:
+                raise BadInput(f"'{metric[:40]}' is none of {', '.join(METRICS)}", where=f"{where}.{device[:40]}")
+    return {
+        device: {metric: _number(one, f"{where}.{device[:40]}.{metric}", least=-1e9) for metric, one in values.items()}
+        for device, values in value.items()
+    }
 
 
 def _table(value: Any, keys: tuple[str, ...], where: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What simulated nodes are made of: names, serials, MACs, places, parts, all from one seed. Used by fleet and demo.
 
 The same (count, seed) gives the same machines on every computer and every run, so a scenario can name them. Eight nodes
-stand in a rack. The parts are those of a common 8-GPU HGX H100 server; the PCI addresses are its GPUs' in the field.
+stand in a rack and share a leaf switch. The parts are those of a common 8-GPU HGX H100 server; the PCI addresses are
+its GPUs' in the field.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ostler.core.errors import BadInput
@@ -48,10 +49,12 @@ class NodeSpec:
     slot: str
     """SITE/ROW/RACK/U."""
     rack: str
+    fabric: str
+    """The leaf switch that its ports go to."""
     gpu_serials: tuple[str, ...]
     firmware: Mapping[str, str] = field(default_factory=dict)
 
-    def inventory(self, firmware: Mapping[str, str]) -> Inventory:
+    def inventory(self, firmware: Mapping[str, str], driver: str = DRIVER) -> Inventory:
         """What the node's operating system sees."""
         nics = [Nic("eth0", self.mac, "0000:01:00.0", speed="25000")]
         nics += [
@@ -69,7 +72,7 @@ class NodeSpec:
             nics=tuple(nics),
             disks=tuple(Disk(f"nvme{n}n1", "NVMe 3.84 TB", f"D{self.serial}{n}", 3840.8) for n in range(8)),
             firmware={"bios": firmware.get("UEFI", ""), "nic:mlx5_0": "28.39.3560"},
-            driver=DRIVER,
+            driver=driver,
             kernel=KERNEL,
         )
 
@@ -99,9 +102,21 @@ def fleet(count: int, seed: int, *, outdated_share: float = 0.25) -> list[NodeSp
     return [_node(number, digits, seed, outdated_share) for number in range(1, count + 1)]
 
 
+def running(count: int, seed: int, after: int) -> list[NodeSpec]:
+    """`count` further machines, `run-0001` on, in racks behind those of a fleet of `after`: they are running already
+    when the simulation begins. Raises `BadInput`.
+    """
+    if not 0 <= count <= MOST:
+        raise BadInput(f"0 to {MOST} nodes can be running", where="--running")
+    first = -(-after // PER_RACK) * PER_RACK + 1
+    specs = [_node(first + number, 4, seed, 0.0) for number in range(count)]
+    return [replace(spec, name=f"run-{number:04d}") for number, spec in enumerate(specs, 1)]
+
+
 def _node(number: int, digits: int, seed: int, outdated_share: float) -> NodeSpec:
     rng = random.Random(f"{seed}/{number}")  # noqa: S311  a simulation, repeatable by intent
-    rack = f"twin/a/r{(number - 1) // PER_RACK + 1:02d}"
+    place = (number - 1) // PER_RACK + 1
+    rack = f"twin/a/r{place:02d}"
     serial = f"T{rng.getrandbits(32):08X}{number:05d}"
     firmware = default_firmware(len(GPU_ADDRESSES))
     firmware |= {component: wanted for component, (_, wanted) in OUTDATED.items()}
@@ -116,6 +131,7 @@ def _node(number: int, digits: int, seed: int, outdated_share: float) -> NodeSpe
         mac="02:" + ":".join(f"{byte:02x}" for byte in (rng.getrandbits(8), rng.getrandbits(8), *number.to_bytes(3))),
         slot=f"{rack}/u{((number - 1) % PER_RACK) * 5 + 1:02d}",
         rack=rack,
+        fabric=f"twin/a/leaf{place:02d}",
         gpu_serials=tuple(f"16{rng.getrandbits(36):011d}"[:13] for _ in GPU_ADDRESSES),
         firmware=firmware,
     )

@@ -63,6 +63,16 @@ def apply(strike: Strike, node: TwinNode) -> None:
             node.say(value)
             if strike.every_boot is not None:
                 node.recurring = (strike.every_boot, value)
+            elif strike.every_repair is not None:
+                node.recurring, node.returns = (strike.every_repair, value), True
+        case "standing":
+            node.monitors.stand(value)
+        case "monitor_dead":
+            node.monitors.kill(value)
+        case "readings":
+            node.monitors.read(value)
+        case "driver":
+            node.change_driver(value)
         case "silence":
             node.silence(value)
         case "workload":
@@ -77,3 +87,5 @@ def apply(strike: Strike, node: TwinNode) -> None:
             node.bmc.readings[value["id"]] = (value["reading"], value["health"])
         case "leak":
             node.bmc.leaks[value["id"]] = value["state"]
+        case "log":
+            node.bmc.add_log(value["message"], value["id"], value["severity"])

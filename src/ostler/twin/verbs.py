@@ -32,6 +32,10 @@ class Machine(Protocol):
 
     def gpu_reset(self, device: str) -> None: ...
 
+    def checked(self) -> None:
+        """A check has ended, however."""
+        ...
+
     def restarted(self, service: str) -> None: ...
 
     def reboot(self) -> None: ...
@@ -70,6 +74,7 @@ def twin_verbs(machine: Machine, clock: Clock) -> Mapping[str, Verb]:
         known = find(_text(order, "check"))
 
         def end() -> OrderResult:
+            machine.checked()
             measured: dict[str, JsonValue] = {"simulated": True, "seconds": known.seconds}
             if known.name in machine.failing:
                 return OrderResult(order.id, Verdict.FAILED, f"{known.name} found a difference (scripted)", measured)

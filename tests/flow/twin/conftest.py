@@ -20,10 +20,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def world(server: Server) -> Iterator[World]:
-    """Four machines that have come all the way from power-on to production."""
-    made = World(server, 4)
+    """Four machines that have come all the way from power-on to production, and one that was adopted as it ran."""
+    made = World(server, 4, others=1)
     with made.fleet:
         made.api.enrol(made.specs, made.fleet.bmc_addresses)
-        made.fleet.power_on()
+        for name, seed in made.api.adopt(made.others, made.fleet.bmc_addresses, pool="observed").items():
+            made.fleet.hand_over(name, seed)
+        made.fleet.power_on(but={spec.name for spec in made.others})
         until(made.in_production)
         yield made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -20,6 +21,11 @@ def strike(world: World, *rows: dict[str, object]) -> None:
     strikes.start()
     until(strikes.done.is_set)
     strikes.stop()
+
+
+def said(world: World, name: str) -> list[dict[str, Any]]:
+    """What the kernel of a node said, as the server has it: without the monitors' censuses."""
+    return [one for one in world.get(f"/v1/nodes/{name}/signals")["items"] if one["kind"] != "monitor"]
 
 
 def test_each_machine_went_the_whole_way(world: World) -> None:
@@ -58,8 +64,8 @@ def test_a_kernel_line_becomes_a_signal(world: World) -> None:
     name = world.specs[1].name
     line = "NVRM: Xid (PCI:0000:2a:00): 31, pid=7, name=python3, Ch 00000007, intr 00000000."
     strike(world, {"at": 0, "node": name, "kernel": [line, "usb 1-1: new high-speed USB device number 2"]})
-    until(lambda: world.get(f"/v1/nodes/{name}/signals")["items"])
-    signals = world.get(f"/v1/nodes/{name}/signals")["items"]
+    until(lambda: said(world, name))
+    signals = said(world, name)
     assert [(one["kind"], one["code"], one["device"]) for one in signals] == [("xid", "31", "0000:2a:00")]
 
 
@@ -76,7 +82,7 @@ def test_what_happens_in_silence_is_told_afterwards(world: World) -> None:
     line = "NVRM: Xid (PCI:0000:3a:00): 13, pid=7, name=python3, Graphics Exception: ESR 0x1=0x2"
     strike(world, {"at": 0, "node": name, "silence": 600}, {"at": 60, "node": name, "kernel": [line]})
     silent_since = world.server.db.clock.now()
-    until(lambda: world.get(f"/v1/nodes/{name}/signals")["items"])
+    until(lambda: said(world, name))
     assert world.server.db.clock.now() - silent_since > 300, "nothing left the node while it was silent"
 
 
@@ -94,6 +100,63 @@ def test_bmc_strikes_show_in_redfish(world: World) -> None:
     assert bmc.faults.unreachable
     strike(world, {"at": 0, "node": name, "bmc": "ok"})
     assert not bmc.faults.unreachable
+
+
+def findings(world: World, name: str) -> dict[str, bool]:
+    """Fault → whether it stands."""
+    rows = world.get(f"/v1/findings?node={name}&active=false")["items"]
+    return {row["fault"]: row["cleared_at"] is None for row in rows[::-1]}
+
+
+def test_what_a_monitor_finds_stands_until_it_is_over(world: World) -> None:
+    name = world.specs[1].name
+    strike(world, {"at": 0, "node": name, "standing": [{"fault": "host-clock-unsynced", "message": "no source"}]})
+    until(lambda: findings(world, name).get("host-clock-unsynced") is True)
+    strike(world, {"at": 0, "node": name, "standing": []})
+    until(lambda: findings(world, name).get("host-clock-unsynced") is False)
+
+
+def test_a_dead_monitor_is_a_finding(world: World) -> None:
+    name = world.specs[1].name
+    strike(world, {"at": 0, "node": name, "monitor_dead": "disks"})
+    until(lambda: findings(world, name).get("monitor-dead") is True)
+    strike(world, {"at": 0, "node": name, "monitor_dead": ""})
+    until(lambda: findings(world, name).get("monitor-dead") is False)
+
+
+def test_another_driver_is_told(world: World) -> None:
+    name = world.specs[1].name
+    strike(world, {"at": 0, "node": name, "driver": "575.57.08"})
+    until(lambda: world.node(name).driver == "575.57.08")
+    inventory = world.node(name).inventory
+    assert inventory["driver"] == "575.57.08"
+
+
+def test_a_machine_that_ran_already_is_adopted_and_reports(world: World) -> None:
+    (spec,) = world.others
+    until(lambda: world.node(spec.name).last_seen is not None)
+    line = "NVRM: Xid (PCI:0000:18:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
+    strike(world, {"at": 0, "node": spec.name, "kernel": [line]})
+    until(lambda: world.get("/v1/decisions?verdict=would-act")["items"])
+    node = world.node(spec.name)
+    assert (node.state, node.pool, node.serial, node.cordoned) == ("production", "observed", spec.serial, False)
+    assert world.fleet.nodes[spec.name].boots == 1, "its agent was started once, and the machine never booted"
+    assert not [request for name, request in world.bmc_writes if name == spec.name]
+
+
+def test_a_machine_that_is_switched_off_stays_off(world: World) -> None:
+    node = world.fleet.nodes[world.specs[0].name]
+    strike(world, {"at": 0, "node": node.spec.name, "power": "off"})
+    until(lambda: node.phase is Phase.OFF)
+    strike(
+        world,
+        {"at": 0, "node": node.spec.name, "kernel": ["nobody hears this"]},
+        {"at": 600, "node": "*", "log": {"id": "x", "message": "m"}},
+    )
+    assert node.phase is Phase.OFF and node.bmc.power == "Off"
+    assert node.bmc.log[-1].message == "m"
+    strike(world, {"at": 0, "node": node.spec.name, "power": "on"})
+    until(lambda: node.phase is Phase.UP)
 
 
 def test_a_fatal_line_is_remediated_and_a_fault_that_stays_ends_in_triage(world: World) -> None:

@@ -23,7 +23,7 @@ from ostler.nodes.model import Node
 from ostler.provisioning.model import ProvisioningSettings
 from ostler.twin.enrolment import OperatorApi
 from ostler.twin.fleet import Fleet, FleetSettings
-from ostler.twin.spec import fleet
+from ostler.twin.spec import fleet, running
 
 SPEED = 600.0
 TOKEN = "an-admin-token-for-these-tests"
@@ -53,7 +53,7 @@ def start_server(folder: Path, origin: float) -> Server:
             test_rounds=1,
         ),
         provisioning=ProvisioningSettings(image_folder=str(images), retry_s=1),
-        pools={"default": PoolSettings(ALL, auto_certify=True)},
+        pools={"default": PoolSettings(ALL, auto_certify=True), "observed": PoolSettings(("observe",))},
     )
     server = build(config, {"OSTLER_ADMIN_TOKEN": TOKEN, "OSTLER_BMC_PASSWORD": PASSWORD})
     server.start()
@@ -61,15 +61,23 @@ def start_server(folder: Path, origin: float) -> Server:
 
 
 class World:
-    """A server and `count` simulated machines that it knows."""
+    """A server, `count` simulated machines that it knows, and `others` that run already."""
 
-    def __init__(self, server: Server, count: int, *, boot_s: float = 120.0) -> None:
+    def __init__(self, server: Server, count: int, *, others: int = 0, boot_s: float = 120.0) -> None:
         self.server = server
         self.specs = fleet(count, 11)
+        self.others = running(others, 11, count)
+        self.bmc_writes: list[tuple[str, str]] = []
         self.boot_url = server.bound["boot"].url
         self.api = OperatorApi(server.bound["operator"].url, TOKEN)
         settings = FleetSettings(self.boot_url, boot_s=boot_s, start_s=30.0, bmc_password=PASSWORD, threads=4)
-        self.fleet = Fleet(self.specs, settings, server.db.clock, seed=11)
+        self.fleet = Fleet(
+            [*self.specs, *self.others],
+            settings,
+            server.db.clock,
+            seed=11,
+            on_bmc_write=lambda name, request: self.bmc_writes.append((name, request)),
+        )
 
     def get(self, path: str) -> dict[str, Any]:
         return self.api.call("GET", path)

@@ -17,8 +17,7 @@ MEANS = {
     "drain-reset": ("xid", "154", "reset-gpu"),
     "solo-45": ("xid", "45", "watch"),
     "nic-dead": ("ib-health", "health-compromised", "reboot"),
-    "link-down": ("ib-link", "down", "watch"),
-    "link-up": ("ib-link", "up", "none"),
+    "double-bit": ("xid", "48", "reset-gpu"),
 }
 
 

@@ -54,6 +54,21 @@ def test_json_lines_with_and_without_a_start() -> None:
     assert plain.strikes[0].value == ("cpu-arith", "reset-gpu")
 
 
+def test_what_monitors_find() -> None:
+    rows = [
+        '{"at": 1, "node": "a", "standing": [{"fault": "ib-port-down", "device": "mlx5_0/1", "message": "down"}]}',
+        '{"at": 2, "node": "a", "standing": []}',
+        '{"at": 3, "node": "a", "monitor_dead": "gpu"}',
+        '{"at": 4, "node": "a", "readings": {"0000:18:00.0": {"sm_clock_mhz": 1230}}}',
+        '{"at": 5, "node": "a", "kernel": ["x"], "every_repair": 60}',
+    ]
+    port, none, dead, slow, again = parse("\n".join(rows), "s", json_lines=True).strikes
+    (found,) = port.value
+    assert (found.kind.value, found.code, found.device, found.message) == ("ib", "port-down", "mlx5_0/1", "down")
+    assert none.value == () and dead.value == "gpu" and slow.value == {"0000:18:00.0": {"sm_clock_mhz": 1230.0}}
+    assert (again.every_repair, again.every_boot) == (60.0, None)
+
+
 @pytest.mark.parametrize(
     ("row", "where", "why"),
     [
@@ -76,6 +91,21 @@ def test_json_lines_with_and_without_a_start() -> None:
         ('{"at": 1, "node": "a", "sensor": {"reading": 1}}', "s:2 sensor", "table"),
         ('{"at": 1, "node": "a", "leak": {"id": "x", "state": "wet"}}', "s:2 leak.state", "one of OK"),
         ('{"at": 1, "node": "a", "note": 3, "silence": 1}', "s:2 note", "text"),
+        ('{"at": 1, "node": "a", "silence": 1, "every_repair": 3}', "s:2 every_repair", "kernel only"),
+        ('{"at": 1, "node": "a", "kernel": ["x"], "every_boot": 1, "every_repair": 3}', "s:2 every_boot", "leave out"),
+        ('{"at": 1, "node": "a", "standing": {"fault": "gpu-hot"}}', "s:2 standing", "a list"),
+        ('{"at": 1, "node": "a", "standing": [{"fault": "gpu-hot", "device": 1}]}', "s:2 standing", "text"),
+        ('{"at": 1, "node": "a", "standing": [{"fault": "gpu-hot", "bang": "x"}]}', "s:2 standing", "device"),
+        ('{"at": 1, "node": "a", "standing": [{"device": "x"}]}', "s:2 standing.fault", "'' is no fault"),
+        ('{"at": 1, "node": "a", "standing": [{"fault": "bmc-leak"}]}', "s:2 standing.fault", "'bmc-leak' is no fault"),
+        ('{"at": 1, "node": "a", "standing": [{"fault": "gpu-slower-than-peers"}]}', "s:2 standing.fault", "no fault"),
+        ('{"at": 1, "node": "a", "monitor_dead": "gpus"}', "s:2 monitor_dead", "one of"),
+        ('{"at": 1, "node": "a", "readings": {"x": 3}}', "s:2 readings", "table"),
+        ('{"at": 1, "node": "a", "readings": {"x": {"speed": 3}}}', "s:2 readings.x", "'speed' is none of"),
+        ('{"at": 1, "node": "a", "readings": {"x": {"power_w": "3"}}}', "s:2 readings.x.power_w", "number"),
+        ('{"at": 1, "node": "a", "driver": "new"}', "s:2 driver", "version"),
+        ('{"at": 1, "node": "a", "log": {"id": "x"}}', "s:2 log.message", "text"),
+        ('{"at": 1, "node": "a", "log": {"id": "x", "message": "m", "severity": "bad"}}', "s:2 log.severity", "one of"),
     ],
 )
 def test_each_mistake_is_one_line_with_its_place(row: str, where: str, why: str) -> None:
@@ -133,5 +163,5 @@ def test_who_is_meant() -> None:
 
 def test_the_table_in_the_docstring_names_every_key() -> None:
     assert script.__doc__ is not None
-    for key in ("at", "node", "every_boot", "note", *script.DEEDS):
+    for key in ("at", "node", "every_boot", "every_repair", "note", *script.DEEDS):
         assert f"| {key} |" in script.__doc__

@@ -10,7 +10,7 @@ from ostler.acceptance import sku
 from ostler.acceptance.policy import compare_inventory, firmware_plan
 from ostler.core.errors import BadInput
 from ostler.nodes.adopt import parse_slot
-from ostler.twin.spec import MOST, OUTDATED, SKU, fleet, sku_document
+from ostler.twin.spec import MOST, OUTDATED, SKU, fleet, running, sku_document
 from ostler.wire.agent import Inventory
 from ostler.wire.decode import decode, encode
 
@@ -58,3 +58,21 @@ def test_some_machines_come_with_old_firmware_that_the_bmc_can_be_brought_past()
 def test_a_fleet_has_bounds(count: int) -> None:
     with pytest.raises(BadInput, match="--nodes"):
         fleet(count, 0)
+
+
+def test_machines_that_run_already_stand_in_racks_of_their_own() -> None:
+    managed, others = fleet(20, 3), running(6, 3, 20)
+    assert [one.name for one in others][:2] == ["run-0001", "run-0002"]
+    assert not {one.rack for one in managed} & {one.rack for one in others}
+    every = [*managed, *others]
+    for value in ("name", "serial", "mac", "slot", "uuid"):
+        assert len({getattr(one, value) for one in every}) == len(every), value
+    assert running(0, 3, 20) == []
+
+
+def test_a_rack_shares_a_leaf_switch() -> None:
+    by_rack: dict[str, set[str]] = {}
+    for one in fleet(24, 0):
+        by_rack.setdefault(one.rack, set()).add(one.fabric)
+    assert [len(leaves) for leaves in by_rack.values()] == [1, 1, 1]
+    assert len(set.union(*by_rack.values())) == 3

@@ -25,6 +25,9 @@ class Machine:
     def restarted(self, service: str) -> None:
         self.done.append(f"restart {service}")
 
+    def checked(self) -> None:
+        self.done.append("checked")
+
     def reboot(self) -> None:
         self.done.append("reboot")
 
