@@ -244,7 +244,7 @@ def build(config: Config, environment: Mapping[str, str]) -> Server:
 
     # Faces
     door = Doorkeeper(db, environment.get("OSTLER_ADMIN_TOKEN") or None, config.console.open)
-    console = Console(db, door, pause_file=pause_file.path)
+    console = Console(db, door, pause_file=pause_file.path, oncall=config.oncall, remediation=config.remediation)
     loops += [
         _loop("jobs", db, lambda: runner.last_success, 30.0),
         _loop("cordon", db, lambda: cordon.last_success, 60.0),
@@ -255,7 +255,7 @@ def build(config: Config, environment: Mapping[str, str]) -> Server:
     ]
     registry = CollectorRegistry()
     requests = RequestMetrics.on(registry)
-    registry.register(FleetMetrics(db, loops))
+    registry.register(FleetMetrics(db, loops, bmcs_watch.counts if config.bmc_watch.enabled else None))
     stopping = threading.Event()
     agent_host, agent_port = parse_address(config.server.agent_listen, "[server] agent_listen")
     agent_port = agent_port or ground.free_port(agent_host)  # it stands in every seed, so it is known before serving

@@ -40,6 +40,7 @@ class News:
 @dataclass(eq=False)
 class _Watcher:
     node_id: str | None
+    nudged: bool = False
     queue: asyncio.Queue[News | None] = field(default_factory=lambda: asyncio.Queue(_BACKLOG))
 
 
@@ -55,9 +56,12 @@ class Live:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
-    async def stream(self, after: int, node_id: str | None = None) -> AsyncIterator[str]:
-        """Messages of `text/event-stream` from a position on; of one node only, if it is named."""
-        watcher = _Watcher(node_id)
+    async def stream(self, after: int, node_id: str | None = None, *, nudged: bool = False) -> AsyncIterator[str]:
+        """Messages of `text/event-stream` from a position on; of one node only, if it is named.
+
+        `nudged`: nothing drawn, only word that something happened.
+        """
+        watcher = _Watcher(node_id, nudged)
         self._loop = asyncio.get_running_loop()
         # Joined first, brought up to date second: what happens between the two is told twice, which changes nothing.
         self._position = self._position if self._watchers else max(self._position, after)
@@ -126,10 +130,12 @@ def _offer(watcher: _Watcher, news: News | None) -> None:
 
 
 def _messages(news: News, watcher: _Watcher) -> list[str]:
-    """The events that one browser gets: `changed` with HTML, `everything` or `node` as a nudge to ask again."""
+    """The events that one browser gets: `changed` with HTML, `everything`, `node` or `again` as a nudge to ask."""
     if watcher.node_id is not None:
         touched = news.change.everything or watcher.node_id in news.change.node_ids
         return [_event("node", "again")] if touched else []
+    if watcher.nudged:
+        return [_event("again", "again")]
     found = [_event("changed", news.html)]
     if news.change.everything:
         found.append(_event("everything", "again"))

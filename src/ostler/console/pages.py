@@ -1,6 +1,7 @@
 """The console's routes. `Console` is built by `app.py`; its router joins the operator's app.
 
-Pages: `/` the fleet, `/nodes/{name}` one life, `/login`. What the pages ask for again: `/parts/…`. `/live` streams.
+Pages: `/` the fleet, `/nodes/{name}` one life, the rooms of `rooms.py`, `/login`. What the pages ask for again:
+`/parts/…`. `/live` streams.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, urlencode
 
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
@@ -20,9 +22,13 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from ostler.access.model import Principal
 from ostler.console import queries, rendering
 from ostler.console.live import Live, News
+from ostler.console.model import Rules
+from ostler.console.rooms import ROOMS, Room
 from ostler.core.errors import NotFound, OstlerError, Unauthenticated
 from ostler.db.engine import Database
 from ostler.http.auth import Doorkeeper, same_site_only, sign_in, sign_out
+from ostler.oncall.model import OncallSettings
+from ostler.remediation.model import RemediationSettings
 
 _STATIC = ("console.css", "console.js", "favicon.svg", "htmx-2.0.11.min.js", "htmx-sse-2.2.4.min.js")
 _POSITION = Query(ge=0, lt=2**62)
@@ -31,10 +37,18 @@ _POSITION = Query(ge=0, lt=2**62)
 class Console:
     """Pages and their live stream. `close()` ends the streams so that the server can stop."""
 
-    def __init__(self, db: Database, door: Doorkeeper, *, pause_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        db: Database,
+        door: Doorkeeper,
+        *,
+        pause_file: Path | None = None,
+        oncall: OncallSettings | None = None,
+        remediation: RemediationSettings | None = None,
+    ) -> None:
         self._db = db
         self._door = door
-        self._pause_file = pause_file
+        self._rules = Rules(oncall or OncallSettings(), remediation or RemediationSettings(), pause_file)
         self._files = {name: files("ostler.console").joinpath("static", name).read_bytes() for name in _STATIC}
         versions = {name: hashlib.sha256(content).hexdigest()[:12] for name, content in self._files.items()}
         self._env = rendering.environment({name: f"/static/{name}?v={version}" for name, version in versions.items()})
@@ -48,20 +62,28 @@ class Console:
         change = self._db.read(lambda tx: queries.changes(tx, after))
         if change.position == after:
             return None
-        fleet = self._db.read(lambda tx: queries.fleet(tx, self._pause_file))
+        fleet = self._db.read(lambda tx: queries.fleet(tx, self._rules.pause_file))
         tiles = frozenset[str]() if change.everything else change.node_ids  # the map will be asked for as a whole
         return News(change, rendering.changed(self._env, fleet, tiles))
 
     def _html(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         return HTMLResponse(self._env.get_template(template).render(**values), status)
 
-    def _fleet(self, template: str, principal: Principal) -> HTMLResponse:
-        fleet = self._db.read(lambda tx: queries.fleet(tx, self._pause_file))
-        return self._html(template, fleet=fleet, principal=principal)
+    def _fleet(self, template: str, request: Request, principal: Principal) -> HTMLResponse:
+        fleet = self._db.read(lambda tx: queries.fleet(tx, self._rules.pause_file))
+        asked = request.query_params
+        page = queries.page_of(fleet, asked.get("page", ""), asked.get("q", ""))
+        return self._html(template, fleet=fleet, page=page, principal=principal)
 
     def _life(self, template: str, name: str, principal: Principal) -> HTMLResponse:
-        life = self._db.read(lambda tx: queries.life(tx, name, self._pause_file))
+        life = self._db.read(lambda tx: queries.life(tx, name, self._rules))
         return self._html(template, life=life, principal=principal, strip=rendering.strip(life))
+
+    def _room(self, room: Room, template: str, request: Request, principal: Principal) -> HTMLResponse:
+        wanted = {name: request.query_params[name] for name in room.asks if request.query_params.get(name)}
+        view = self._db.read(lambda tx: room.ask(tx, self._rules, {**wanted, **request.path_params}))
+        again = f"/parts{request.url.path.removeprefix('/parts')}" + (f"?{urlencode(wanted)}" if wanted else "")
+        return self._html(template, view=view, room=room, again=again, principal=principal)
 
     def _page(self, request: Request, draw: Callable[[Principal], Response]) -> Response:
         """A page for whoever may see it: else the door, or a page that says what is wrong."""
@@ -80,12 +102,18 @@ class Console:
         except Unauthenticated:
             return Response(status_code=401, headers={"HX-Redirect": "/login"})
 
+    def _whole_room(self, room: Room, request: Request) -> Response:
+        return self._page(request, lambda principal: self._room(room, "room.html", request, principal))
+
+    def _again_room(self, room: Room, request: Request) -> Response:
+        return self._part(request, lambda principal: self._room(room, room.template, request, principal))
+
     def _routes(self) -> APIRouter:
         router = APIRouter(include_in_schema=False)
 
         @router.get("/")
         def fleet(request: Request) -> Response:
-            return self._page(request, lambda principal: self._fleet("fleet.html", principal))
+            return self._page(request, lambda principal: self._fleet("fleet.html", request, principal))
 
         @router.get("/nodes/{name}")
         def node(request: Request, name: str) -> Response:
@@ -93,17 +121,24 @@ class Console:
 
         @router.get("/parts/map")
         def part_map(request: Request) -> Response:
-            return self._part(request, lambda principal: self._fleet("map.html", principal))
+            return self._part(request, lambda principal: self._fleet("map.html", request, principal))
 
         @router.get("/parts/nodes/{name}")
         def part_node(request: Request, name: str) -> Response:
             return self._part(request, lambda principal: self._life("life.html", name, principal))
 
+        for room in ROOMS:
+            router.add_api_route(room.path, partial(self._whole_room, room), methods=["GET"])
+            router.add_api_route(f"/parts{room.path}", partial(self._again_room, room), methods=["GET"])
+
         @router.get("/live")
-        async def live(request: Request, after: Annotated[int, _POSITION] = 0, node: str | None = None) -> Response:
+        async def live(
+            request: Request, after: Annotated[int, _POSITION] = 0, node: str | None = None, nudged: bool = False
+        ) -> Response:
             await run_in_threadpool(self._door.visitor, request)
             headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-            return StreamingResponse(self._live.stream(after, node), media_type="text/event-stream", headers=headers)
+            stream = self._live.stream(after, node, nudged=nudged)
+            return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
         @router.get("/login")
         def door(next: Annotated[str, Query(max_length=2000)] = "/") -> Response:

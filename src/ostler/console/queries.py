@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from ostler.brake.pause_file import ACTOR, PauseFile
-from ostler.console import sentences
-from ostler.console.model import Brake, Change, Fleet, Life, Line, Pause, Rack, Row, Tile
+from ostler.breakfix import cases
+from ostler.breakfix import store as breakfix
+from ostler.console import ladder, sentences
+from ostler.console.model import Brake, Change, Fleet, Happened, Life, Line, Pause, Rack, Row, Rules, Tile
 from ostler.core.errors import NotFound
 from ostler.db import schema
 from ostler.db.tx import Tx
@@ -93,6 +95,19 @@ def fleet(tx: Tx, pause_file: Path | None = None) -> Fleet:
     )
 
 
+def page_of(fleet: Fleet, wanted: str, text: str) -> int:
+    """Which of the fleet's pages to draw, from 0: the one asked for (from 1), else the first with a match of `text`."""
+    pages = fleet.pages
+    if wanted.isascii() and wanted.isdigit() and len(wanted) < 6:
+        return min(max(int(wanted), 1), len(pages)) - 1
+    words = text.lower().split()
+    if words and len(pages) > 1:
+        for number, racks in enumerate(pages):
+            if any(all(word in tile.find for word in words) for rack in racks for tile in rack.tiles):
+                return number
+    return 0
+
+
 def position(tx: Tx) -> int:
     """The last sealed event's place in the order of all."""
     return int(tx.scalar(sa.select(sa.func.max(schema.event.c.position))) or 0)
@@ -144,7 +159,29 @@ def brake(tx: Tx, pause_file: Path | None = None) -> Brake:
     return Brake(tuple(pauses), int(tx.scalar(granted) or 0), int(tx.scalar(held) or 0))
 
 
-def life(tx: Tx, name_or_id: str, pause_file: Path | None = None) -> Life:
+def names_of(tx: Tx, ids: Iterable[str]) -> dict[str, str]:
+    """Node id → name, of those that there are."""
+    wanted = sorted({one for one in ids if one.startswith("node_")})
+    found: dict[str, str] = {}
+    for start in range(0, len(wanted), 500):
+        some = schema.node.c.id.in_(wanted[start : start + 500])
+        found |= {row["id"]: row["name"] for row in tx.all(sa.select(schema.node.c.id, schema.node.c.name).where(some))}
+    return found
+
+
+def happened(tx: Tx, subject: str) -> list[Happened]:
+    """What was told of a maintenance or an RMA case, newest first."""
+    event = schema.event
+    rows = tx.all(sa.select(event).where(event.c.subject == subject).order_by(event.c.seq.desc()).limit(_ROWS))
+    return [_happened(row["at"], row["type"], row["data"] if isinstance(row["data"], dict) else {}) for row in rows]
+
+
+def _happened(at: float, kind: str, data: Mapping[str, Any]) -> Happened:
+    word = str(data.get("state") or kind.partition(".")[2].replace("_", " "))
+    return Happened(at, word, str(data.get("reason") or data.get("summary") or ""))
+
+
+def life(tx: Tx, name_or_id: str, rules: Rules | None = None) -> Life:
     """Everything about one node, by id or name. Raises `NotFound`."""
     node = schema.node
     row = _row(tx, sa.select(node).where(node.c.id == name_or_id)) or _row(
@@ -152,11 +189,15 @@ def life(tx: Tx, name_or_id: str, pause_file: Path | None = None) -> Life:
     )
     if row is None:
         raise NotFound(f"No node has the name or id '{name_or_id}'.")
+    rules = rules or Rules()
     node_id = row["id"]
+    present = nodes.get(tx, node_id)
+    parts = cases.parts(tx, present)
+    serials = {part.serial for part in parts if part.serial} | ({present.serial} if present.serial else set())
     place = None if row["slot"] is None else _row(tx, sa.select(schema.slot).where(schema.slot.c.name == row["slot"]))
     rack = "" if place is None else place["rack"]
     scopes = {"fleet", f"rack:{rack}", f"node:{node_id}", f"node:{row['name']}"}
-    summary, chain = why.explain(tx, nodes.get(tx, node_id), now=tx.now)
+    summary, chain = why.explain(tx, present, now=tx.now)
     macs = sa.select(schema.node_mac.c.mac).where(schema.node_mac.c.node_id == node_id)
 
     def newest(table: sa.Table, key: sa.Column[Any], at: sa.Column[float]) -> Sequence[Row]:
@@ -183,9 +224,13 @@ def life(tx: Tx, name_or_id: str, pause_file: Path | None = None) -> Life:
         tickets=newest(schema.ticket, schema.ticket.c.node_id, schema.ticket.c.opened_at),
         jobs=newest(schema.job, schema.job.c.subject, schema.job.c.created_at),
         permits=newest(schema.permit, schema.permit.c.node_id, schema.permit.c.granted_at),
-        pauses=[pause for pause in brake(tx, pause_file).pauses if pause.scope in scopes],
+        pauses=[pause for pause in brake(tx, rules.pause_file).pauses if pause.scope in scopes],
         summary=summary,
         chain=chain[::-1],
+        parts=parts,
+        cases=[dict(each) for each in breakfix.cases(tx, node_id=node_id, limit=_ROWS)],
+        windows=breakfix.open_of_node(tx, node_id),
+        ladder=ladder.climbs(tx, present, serials, rules.remediation),
     )
 
 

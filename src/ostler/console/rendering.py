@@ -21,6 +21,16 @@ from ostler.nodes.model import UNMANAGED_NOTICE, Service
 _STRIP = 1000
 """Width of the strip of a node's states, in units of its own drawing."""
 
+BAR = (
+    ("now", "Now", "/now"),
+    ("fleet", "Fleet", "/"),
+    ("would-act", "Would act", "/would-act"),
+    ("maintenance", "Maintenance", "/maintenance"),
+    ("rma", "RMA", "/rma"),
+    ("checks", "Checks", "/checks"),
+)
+"""The rooms in the bar of every page: key, name, path."""
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -48,10 +58,13 @@ def environment(asset: Mapping[str, str]) -> Environment:
         "pretty": pretty,
         "reasons": sentences.reasons_of,
         "inventory": inventory_line,
+        "count": sentences.count,
+        "span": sentences.span,
     }
     env.globals |= {
         "asset": asset,
         "states": STATES,
+        "rooms": BAR,
         "phases": [(phase, [s for s, row in STATES.items() if row.phase is phase]) for phase in Phase],
         "unmanaged": Service.UNMANAGED.value,
         "unmanaged_notice": UNMANAGED_NOTICE,

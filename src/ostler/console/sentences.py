@@ -37,6 +37,11 @@ def line(event: Mapping[str, Any], names: Mapping[str, str]) -> Line:
     return Line(str(event["id"]), float(event["at"]), who, text, tone, node_id if known else None)
 
 
+def count(number: int, thing: str) -> str:
+    """`1 node`, `3 nodes`; of the words that the pages use."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def duration(seconds: float | None) -> str:
     """`42 s`, `12 min`, `3 h 05 min`, `9 d`: two figures are enough for a person."""
     if seconds is None:
@@ -57,6 +62,22 @@ def clock_time(at: float, now: float) -> str:
     """The time of day in UTC; with the date when that is another day."""
     moment, today = datetime.fromtimestamp(at, UTC), datetime.fromtimestamp(now, UTC)
     return f"{moment:%H:%M:%S}" if moment.date() == today.date() else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def span(start: float, end: float | None, now: float) -> str:
+    """`16:06 – 18:06` in UTC; the date stands with both ends unless it is today's, and once if they share it."""
+    first, today = datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(now, UTC).date()
+    last = None if end is None else datetime.fromtimestamp(end, UTC)
+    dated = first.date() != today or (last is not None and last.date() != today)
+    told = f"{first:%Y-%m-%d %H:%M}" if dated else f"{first:%H:%M}"
+    if last is None:
+        return f"{told} – open end"
+    return f"{told} – {last:%Y-%m-%d %H:%M}" if last.date() != first.date() else f"{told} – {last:%H:%M}"
+
+
+def kept_back(reason: str) -> str:
+    """What keeps Ostler from acting, without the words that say so on every such decision."""
+    return reason.rstrip(".").removesuffix(": recorded as what Ostler would do")
 
 
 def reasons_of(row: Row) -> list[str]:

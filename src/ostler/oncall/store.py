@@ -40,11 +40,12 @@ def facts(tx: Tx, held_before: float) -> Facts:
 
 
 def _latest() -> sa.Subquery:
-    """The id of the last decision about each finding: ids are in order of time."""
+    """The id of the last decision about each active finding: ids are in order of time."""
     return (
-        sa.select(decision.c.finding_id, sa.func.max(decision.c.id).label("id"))
-        .where(decision.c.finding_id.is_not(None))
-        .group_by(decision.c.finding_id)
+        sa.select(finding.c.id.label("finding_id"), sa.func.max(decision.c.id).label("id"))
+        .join(decision, decision.c.finding_id == finding.c.id)
+        .where(finding.c.cleared_at.is_(None))
+        .group_by(finding.c.id)
         .subquery()
     )
 

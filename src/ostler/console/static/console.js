@@ -18,6 +18,8 @@
     if (filter.text) wanted.set("q", filter.text);
     for (const state of filter.states) wanted.append("state", state);
     for (const mark of filter.marks) wanted.append("mark", mark);
+    const page = new URLSearchParams(location.search).get("page");
+    if (page) wanted.set("page", page);
     const query = wanted.toString();
     history.replaceState(null, "", query ? `?${query}` : location.pathname);
   }
@@ -76,6 +78,10 @@
     if (event.key === "/" && document.activeElement !== input() && input()) {
       event.preventDefault();
       input().focus();
+    } else if (event.key === "Enter" && event.target === input()) {
+      // A large fleet is drawn some racks at a time: the server knows in which of them the first match is.
+      const map = document.getElementById("map");
+      if (map && map.dataset.paged === "yes" && filter.text) location.assign(`/?q=${encodeURIComponent(filter.text)}`);
     } else if (event.key === "Escape" && document.querySelector(".fleet")) {
       history.replaceState(null, "", location.pathname);
       read();
@@ -86,6 +92,21 @@
   document.addEventListener("htmx:sseError", () => live(false));
   // A page that is told of a node that it does not show needs no word about it in the browser's log.
   document.addEventListener("htmx:oobErrorNoTarget", (event) => event.stopPropagation());
+
+  // What somebody has unfolded stays so when the part of the page around it is drawn again.
+  const unfolded = new Set();
+  document.addEventListener("toggle", (event) => {
+    const { id, open } = event.target;
+    if (!id || event.target.tagName !== "DETAILS") return;
+    if (open) unfolded.add(id);
+    else unfolded.delete(id);
+  }, true);
+  document.addEventListener("htmx:afterSwap", () => {
+    for (const id of unfolded) {
+      const found = document.getElementById(id);
+      if (found) found.open = true;
+    }
+  });
 
   let due = 0;
   for (const name of ["htmx:oobAfterSwap", "htmx:afterSwap"]) {
