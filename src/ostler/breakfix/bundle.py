@@ -26,7 +26,7 @@ from ostler.nodes import store as nodes
 from ostler.trends import store as trends
 
 KERNEL_SOURCES = ("kernel",)
-BMC_SOURCES = ("bmc",)
+BMC_SOURCES = ("bmc", "bmc-parts", "bmc-silence")
 
 
 def archive(tx: Tx, case_id: str, settings: BreakfixSettings) -> bytes:

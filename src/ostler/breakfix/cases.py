@@ -133,7 +133,7 @@ def advance(
     row = store.locked_case(tx, case_id)
     present = CaseState(row["state"])
     if to not in WAYS[present]:
-        raise Conflict(f"{case_id} is {present}; from there it goes to {' or '.join(WAYS[present]) or 'nowhere'}.")
+        raise Conflict(f"{case_id} is {present}; {_ways(present)}.")
     values: dict[str, Any] = {"state": to}
     if vendor_case is not None:
         values["vendor_case"] = vendor_case
@@ -145,6 +145,11 @@ def advance(
         values["closed_at"] = tx.now
     store.update_case(tx, case_id, values)
     _changed(tx, case_id, row["node_id"], row["part"], row["serial"], to, actor, reason)
+
+
+def _ways(state: CaseState) -> str:
+    ways = " or ".join(WAYS[state])
+    return f"from there it goes to {ways}" if ways else "it is closed"
 
 
 def view(row: sa.RowMapping) -> dict[str, Any]:

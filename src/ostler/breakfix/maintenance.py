@@ -41,6 +41,10 @@ FLASHING = (State.ZAP,)
 """Nobody lays hands on a node while its firmware is written."""
 AWAY = (State.RETIRED, State.RMA)
 
+OUT_BEFORE = "out before"
+"""It served nobody when the window came to it: the window's end gives it back as it was found, not through a test."""
+OUT = ("out", OUT_BEFORE)
+
 FORCE_S = 180.0
 """Work that is ended at the deadline has so long to be gone; then the node is taken out all the same."""
 
@@ -121,16 +125,17 @@ def finish(tx: Tx, window_id: str, *, actor: Actor, evidence: str) -> Window:
         raise BadInput("Say what was done; maintenance ends only by evidence.", where="evidence")
     for node_id, how in window.nodes.items():
         node = nodes.get(tx, node_id)
-        if how == "out":
+        if how in OUT:
             if node.maintenance_by == window.actor:
                 nodes.update(tx, node_id, {"maintenance_by": None})
-            if node.state is State.TRIAGE:
+            if how == "out" and node.state is State.TRIAGE:
                 facts = replace(nodes_service.facts(tx, node, actor), maintenance_by=None)
                 nodes_service.transition(
                     tx, node_id, State.TEST, actor=actor, cause="maintenance", facts=facts, reason=evidence
                 )
         _release(tx, window, node_id, actor=actor, reason=f"{window.id} is over")
-    returned = {node_id: "returned" if how == "out" else how for node_id, how in window.nodes.items()}
+    word = "retired" if window.kind is Kind.RETIREMENT else "returned"
+    returned = {node_id: word if how in OUT else how for node_id, how in window.nodes.items()}
     return _to(tx, window, Phase.DONE, actor=actor, why=evidence, nodes_=returned)
 
 
@@ -139,7 +144,7 @@ def cancel(tx: Tx, window_id: str, *, actor: Actor, reason: str) -> Window:
     window = store.locked_window(tx, window_id)
     if window.phase not in OPEN:
         raise Conflict(f"{window.id} is {window.phase} already.")
-    if "out" in window.nodes.values():
+    if any(how in OUT for how in window.nodes.values()):
         raise Conflict(f"Nodes of {window.id} are out of service already; finish it instead.")
     for node_id in window.nodes:
         _release(tx, window, node_id, actor=actor, reason=reason)
@@ -175,12 +180,12 @@ def _advance(tx: Tx, window_id: str, settings: BreakfixSettings, drain: Drain) -
         return
     left = (window.started_at or tx.now) - tx.now + (0.0 if window.kind is Kind.IMMEDIATE else settings.drain_s)
     now = {
-        node_id: how if how == "out" else _take_out(tx, window, node_id, how, left, drain)
+        node_id: how if how in OUT else _take_out(tx, window, node_id, how, left, drain)
         for node_id, how in window.nodes.items()
     }
     if now != dict(window.nodes):
         store.update_window(tx, window.id, {"detail": {"nodes": now}})
-    if all(how == "out" for how in now.values()):
+    if all(how in OUT for how in now.values()):
         _to(tx, window, Phase.RUNNING, actor=actor, why="every node is out of service", nodes_=now)
 
 
@@ -188,7 +193,7 @@ def _take_out(tx: Tx, window: Window, node_id: str, how: str, left: float, drain
     """One node, as far as it goes now: `out`, or what it waits for. `left`: seconds until its work is ended."""
     node, actor = nodes.get(tx, node_id), Actor(window.actor)
     if node.state in AWAY:
-        return "out"
+        return OUT_BEFORE
     if node.state in FLASHING:
         return "waiting: its firmware is being written"
     if node.maintenance_by not in (None, window.actor):
@@ -212,7 +217,7 @@ def _take_out(tx: Tx, window: Window, node_id: str, how: str, left: float, drain
             return f"waiting: {error.message}"
     if window.kind is not Kind.RETIREMENT:
         nodes.update(tx, node_id, {"maintenance_by": window.actor})
-    return "out"
+    return "out" if node.state is State.PRODUCTION else OUT_BEFORE
 
 
 def _at_work(tx: Tx, node: Node, left: float) -> bool:

@@ -88,7 +88,7 @@ class Window:
     started_at: float | None
     finished_at: float | None
     nodes: Mapping[str, str] = field(default_factory=dict)
-    """Node id → how far it is: `waiting`, `draining`, `out`, `returned`, or why it cannot go on."""
+    """Node id → how far it is: `waiting`, `draining`, `out`, `out before`, `returned`, or why it cannot go on."""
 
     def view(self) -> dict[str, Any]:
         """As every face shows it."""

@@ -149,8 +149,8 @@ def bmc(tx: Tx, node_id: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 
 
 def log(tx: Tx, node_id: str, sources: Collection[str], limit: int) -> Sequence[sa.RowMapping]:
-    """The last signals of these sources, oldest first; no sources: all of them."""
-    query = sa.select(signal).where(signal.c.node_id == node_id)
+    """The last signals of these sources, oldest first; no sources: all of them. A monitor's census is no fault."""
+    query = sa.select(signal).where(signal.c.node_id == node_id, signal.c.code != "census")
     if sources:
         query = query.where(signal.c.source.in_(list(sources)))
     rows = tx.all(query.order_by(signal.c.received_at.desc(), signal.c.seq.desc()).limit(limit))

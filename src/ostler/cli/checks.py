@@ -91,10 +91,17 @@ def run_command(
         Path | None, typer.Option("--termination-log", help="Where Kubernetes looks for a pod's last words.")
     ] = None,
     json: Json = False,
+    fit: Annotated[
+        int,
+        typer.Option(
+            "--fit", min=0, help="With --json: leave measurements out until the line has at most so many bytes; 0: all."
+        ),
+    ] = 0,
 ) -> None:
     """Run checks or plans on this machine.
 
     Exits 0 when every check passed, 1 when one failed or is inconclusive. A SIGTERM ends all at once: inconclusive.
+    With --json the last line of output is one JSON document, which is what schedulers hand on of a run.
     """
     planned = _chosen(names, set_ or [], sku, gpus)
     _last_words(termination_log, CheckVerdict.INCONCLUSIVE, "it did not come to an end")
@@ -120,7 +127,7 @@ def run_command(
                 _show(result)
     verdict = overall(results)
     if json:
-        print_json({"verdict": verdict.value, "checks": [dataclasses.asdict(result) for result in results]})
+        say(_line(verdict, results, fit))
     elif len(results) > 1:
         say(f"{verdict.value}: {_counted(results)}")
     _last_words(termination_log, verdict, _counted(results), results)
@@ -199,6 +206,20 @@ def _planned(name: str, sku: str, gpus: int) -> list[Planned]:
     if not sku:
         raise BadInput("a plan needs the GPU model, such as h100: its thresholds differ", where="--sku")
     return plan(sku, name, gpus or None)
+
+
+def _line(verdict: CheckVerdict, results: Sequence[CheckResult], fit: int) -> str:
+    """All results as one line of JSON. If it would be longer than `fit` bytes the longest measurements go first, then
+    the messages: verdicts stay."""
+    checks = [dataclasses.asdict(result) for result in results]
+    line = json_.dumps({"verdict": verdict.value, "checks": checks})
+    for key, left in (("measured", {}), ("message", "")):
+        for one in sorted(checks, key=lambda one: -len(json_.dumps(one[key]))):
+            if not fit or len(line) <= fit:
+                return line
+            one[key] = left
+            line = json_.dumps({"verdict": verdict.value, "checks": checks})
+    return line
 
 
 def _not_run(one: Planned, why: str) -> CheckResult:

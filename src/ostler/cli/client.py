@@ -167,6 +167,7 @@ def _error(answer: httpx2.Response, url: str) -> OstlerError:
         kind = Unavailable if answer.status_code >= 500 else _BY_STATUS.get(answer.status_code, Permanent)
         return kind(f"HTTP {answer.status_code} {answer.reason_phrase}; is it an Ostler server?", where=url)
     detail, where = str(problem["detail"]), str(problem.get("where") or "")
+    detail = detail.removeprefix(f"{where}: ")  # the place stands before the line already
     if answer.status_code == 409 and problem.get("title") == Refused.title:
         return Refused(detail, where=where)
     if answer.status_code in (502, 503, 504):

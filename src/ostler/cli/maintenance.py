@@ -102,10 +102,20 @@ def _print(window: dict[str, Any], json: bool) -> None:
     names = ("id", "state", "kind", "scope", "summary", "actor")
     times = {name.removesuffix("_at"): window[name] and f"{output.clock(window[name])} UTC" for name in _TIMES}
     output.facts({**{name: window[name] for name in names}, **times})
+    names_of = _names_of(list(window["nodes"]))
     for node_id, how in window["nodes"].items():
-        output.say(f"{output.clean(node_id)}  {output.clean(how)}")
+        output.say(f"{output.clean(names_of.get(node_id, node_id))}  {output.clean(how)}")
 
 
+def _names_of(node_ids: list[str]) -> dict[str, str]:
+    """Id → name of the nodes of a window that a person reads through; a larger one is shown by ids."""
+    if len(node_ids) > _MOST_NAMES:
+        return {}
+    client = Client.from_environment()
+    return {node_id: client.get(f"/v1/nodes/{quote(node_id, safe='')}")["name"] for node_id in node_ids}
+
+
+_MOST_NAMES = 100
 _TIMES = ("starts_at", "ends_at", "started_at", "finished_at")
 
 

@@ -28,7 +28,7 @@ Nodes: TypeAlias = Annotated[
 ]
 Selector: TypeAlias = Annotated[
     str | None,
-    typer.Option("-l", "--selector", help="Which nodes: 'rack=r1,state=production'.", show_default=False),
+    typer.Option("-l", "--selector", help="Which nodes: 'rack=SITE/ROW/RACK,state=production'.", show_default=False),
 ]
 
 
@@ -199,16 +199,21 @@ def reboot(
 @nodes_app.command("reset-gpu")
 def reset_gpu(
     node: Node,
-    gpu: Annotated[str, typer.Argument(help="Its PCI address, as 'ostler nodes show' has it.", show_default=False)],
+    gpu: Annotated[str, typer.Argument(help="Its PCI address, as 'ostler findings list' has it.", show_default=False)],
     now: Annotated[bool, typer.Option("--now", help="At once, not when the workload ends.")] = False,
     reason: Reason = "",
+    dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
     """Reset one GPU of a node in production: drained, every client stopped, verified."""
     body = {"timing": "immediate" if now else "pending", "reason": output.need_reason(reason)}
+    client = Client.from_environment()
+    if dry_run:
+        output.say(f"would reset GPU {output.clean(gpu)} of {output.clean(client.get(_path(node))['name'])}")
+        output.say("1 node; nothing was done.")
+        return
     output.confirm([node], f"reset GPU {gpu} of", yes=yes)
-    path = f"/v1/nodes/{quote(node, safe='')}/gpus/{quote(gpu, safe='')}/reset"
-    answer = Client.from_environment().post(path, body)
+    answer = client.post(f"{_path(node)}/gpus/{quote(gpu, safe='')}/reset", body)
     output.say(f"ordered: job {answer['job_id']}")
 
 

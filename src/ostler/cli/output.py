@@ -22,7 +22,9 @@ DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Say what wou
 
 
 def clean(value: object) -> str:
-    """Any value as one line of printable text; `–` for nothing."""
+    """Any value as one line of printable text, a list with commas; `–` for nothing."""
+    if isinstance(value, list):
+        value = ", ".join(map(clean, value))
     if value is None or value == "":
         return "–"
     if isinstance(value, bool):

@@ -22,7 +22,10 @@ FIELDS: dict[str, sa.ColumnElement[str]] = {
     "serial": node.c.serial,
     "site": sa.select(slot.c.site).where(slot.c.name == node.c.slot).scalar_subquery(),
     "row": sa.select(slot.c.row).where(slot.c.name == node.c.slot).scalar_subquery(),
-    "rack": sa.select(slot.c.rack).where(slot.c.name == node.c.slot).scalar_subquery(),
+    # As every list shows it: SITE/ROW/RACK, since each row has an r1.
+    "rack": sa.select(sa.func.coalesce(slot.c.domains["rack"].as_string(), slot.c.rack))
+    .where(slot.c.name == node.c.slot)
+    .scalar_subquery(),
 }
 
 

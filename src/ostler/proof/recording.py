@@ -44,7 +44,6 @@ EVENTS: Mapping[str, type | tuple[type, ...]] = {
     "bmc": str,
     "to": str,
     "slot": str,
-    "serial": str,
     "clear": str,
     "pause": str,
     "resume": str,

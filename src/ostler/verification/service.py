@@ -61,7 +61,8 @@ def order(tx: Tx, node_id: str, checks: Sequence[str], settings: VerificationSet
     for text in texts:
         _known(text)
     audit.record(tx, actor=actor, action="node.checks.ordered", subject=node.id, detail={"checks": texts})
-    return jobs.enqueue(tx, PROCEDURE, node.id, step=FIRST, version=VERSION, key=key(node.id), data={"checks": texts})
+    data = {"checks": texts, "by_hand": bool(checks)}
+    return jobs.enqueue(tx, PROCEDURE, node.id, step=FIRST, version=VERSION, key=key(node.id), data=data)
 
 
 def checks_for(node: Node, settings: VerificationSettings) -> list[str]:
@@ -78,8 +79,13 @@ def checks_for(node: Node, settings: VerificationSettings) -> list[str]:
     return []
 
 
-def conclude(tx: Tx, node: Node, results: Sequence[Result], *, started_at: float, confirmed: bool) -> list[Diagnosis]:
-    """Keep the outcomes of a run, open findings for what failed, and end those that passed. Returns the diagnoses."""
+def conclude(
+    tx: Tx, node: Node, results: Sequence[Result], *, started_at: float, confirmed: bool, whole: bool = True
+) -> list[Diagnosis]:
+    """Keep the outcomes of a run, open findings for what failed, and end those that passed. Returns the diagnoses.
+
+    `whole`: the run stands for the hourly one; a person's choice of checks does not put that off.
+    """
     found: list[Diagnosis] = []
     for one in results:
         outcome_id = _record(tx, node, one.check, one, started_at)
@@ -93,6 +99,8 @@ def conclude(tx: Tx, node: Node, results: Sequence[Result], *, started_at: float
                 if row["fault"] == policy.FAULT and row["device"] == one.check and row["incident_id"] is None
             ]
             findings.clear(tx, over, by=f"{one.check} passed ({outcome_id})")
+    if not whole:
+        return found
     message = "; ".join(f"{one.check}: {one.message}" for one in results if one.verdict is not Verdict.PASSED)
     measured = {"checks": len(results), "passed": sum(one.verdict is Verdict.PASSED for one in results)}
     _record(tx, node, OUTCOME, Result(OUTCOME, policy.overall(results), measured, message[:2000]), started_at)

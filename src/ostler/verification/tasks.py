@@ -10,6 +10,7 @@ room for work; else the agent runs them and stops when a workload takes a GPU. W
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,9 +28,12 @@ from ostler.trends.model import Verdict
 from ostler.verification import policy, service
 from ostler.verification.model import Result, VerificationSettings
 from ostler.wire.agent import Verdict as OrderVerdict
+from ostler.wire.decode import fit
 
 LOOK_AGAIN_S = 15.0
 NO_SCHEDULER = "none"
+_AS_ONE_LINE = ("--json", "--fit", "4000")
+"""Schedulers hand on the last line of a run, at most 4 KiB of it."""
 
 
 class Verification:
@@ -76,7 +80,7 @@ class Verification:
         texts = list(job.data["checks"])
         run = IdleRun(
             node=node.name,
-            command=("ostler", "checks", "run", *texts, "--json", "--budget", f"{self._settings.limit_s:.0f}"),
+            command=("ostler", "checks", "run", *texts, *_AS_ONE_LINE, "--budget", f"{self._settings.limit_s:.0f}"),
             gpus=node.gpu_count,
             seconds=int(self._db.clock.real_seconds(self._settings.limit_s)) + 60,
         )
@@ -144,7 +148,10 @@ class Verification:
 
         def write(tx: Tx) -> None:
             node = nodes.get(tx, job.subject)
-            found = service.conclude(tx, node, results, started_at=job.data["began_at"], confirmed=confirmed)
+            whole = not job.data.get("by_hand")
+            found = service.conclude(
+                tx, node, results, started_at=job.data["began_at"], confirmed=confirmed, whole=whole
+            )
             if found and node.state is State.PRODUCTION:
                 self._on_diagnoses(tx, node.id, found)
 
@@ -176,11 +183,26 @@ def read_results(view: IdleView, checks: Sequence[str]) -> list[Result]:
 
 
 def _result(row: Mapping[str, Any]) -> Result:
-    name = str(row.get("check") or row.get("name") or "")[:64]
+    name = fit(str(row.get("check") or row.get("name") or ""), 64)
     measured = row.get("measured")
-    kept = dict(list(measured.items())[:64]) if isinstance(measured, dict) else {}
+    kept = (
+        {fit(str(key), 64): _kept(value) for key, value in list(measured.items())[:64]}
+        if isinstance(measured, dict)
+        else {}
+    )
     try:
         verdict = Verdict(str(row.get("verdict")))
     except ValueError:
         return Result(name, Verdict.INCONCLUSIVE, kept, "a verdict that nobody knows")
-    return Result(name, verdict, kept, str(row.get("message", ""))[:2000])
+    return Result(name, verdict, kept, fit(str(row.get("message", "")), 2000))
+
+
+def _kept(value: object) -> object:
+    """A measured value as every database takes it: PostgreSQL knows no NUL, and JSON neither NaN nor infinity."""
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if isinstance(value, dict):
+        return {fit(str(key), 64): _kept(one) for key, one in list(value.items())[:64]}
+    if isinstance(value, list):
+        return [_kept(one) for one in value[:64]]
+    return fit(str(value), 256)

@@ -113,7 +113,7 @@ def test_the_way_of_a_case(fleet: Fleet, node: Node) -> None:
     row = fleet.db.read(lambda tx: store.case(tx, case_id))
     assert (row["state"], row["vendor_case"], row["replacement_serial"]) == ("replaced", "NV-1", "165C")
     assert row["closed_at"] == fleet.clock.now()
-    with pytest.raises(Conflict, match="goes to nowhere"):
+    with pytest.raises(Conflict, match="is replaced; it is closed"):
         go(CaseState.REFUSED)
     assert request(fleet, node, override=True) != case_id
 

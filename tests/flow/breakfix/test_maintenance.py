@@ -243,3 +243,17 @@ def test_the_real_drain_is_ordered_once_and_its_cordon_ends_with_the_window(flee
     assert fleet.state(node) is State.TRIAGE
     fleet.db.write(lambda tx: maintenance.finish(tx, one.id, actor=JO, evidence="done"))
     assert holders(fleet, node) == {"lifecycle"}
+
+
+def test_a_node_that_was_out_before_is_left_as_it_was(fleet: Fleet, drains: Drains) -> None:
+    """A rack's new PSU says nothing about the GPU that a technician has still to replace."""
+    serving, broken = fleet.add(2)
+    fleet.db.write(lambda tx: nodes.update(tx, broken.id, {"state": State.TRIAGE}))
+    one = plan(fleet, "rack:r1", Kind.IMMEDIATE)
+    sweep(fleet, drains)
+    assert window(fleet, one).nodes == {serving.id: "out", broken.id: "out before"}
+    assert window(fleet, one).phase is Phase.RUNNING
+    assert fleet.node(broken).maintenance_by == MARA.name
+    fleet.db.write(lambda tx: maintenance.finish(tx, one.id, actor=JO, evidence="PSU swapped"))
+    assert (fleet.state(serving), fleet.state(broken)) == (State.TEST, State.TRIAGE)
+    assert fleet.node(broken).maintenance_by is None

@@ -79,9 +79,10 @@ def test_pages_leave_nothing_out(site: Site, limit: int) -> None:
 @pytest.mark.parametrize(
     ("params", "chosen"),
     [
-        ({"rack": "r1"}, ["gpu-01", "gpu-04", "gpu-07"]),
-        ({"selector": "rack=r1,sku=h100"}, ["gpu-01", "gpu-07"]),
-        ({"selector": "rack=r1,sku!=h100"}, ["gpu-04"]),
+        ({"rack": "fra1/a/r1"}, ["gpu-01", "gpu-04", "gpu-07"]),
+        ({"selector": "rack=fra1/a/r1,sku=h100"}, ["gpu-01", "gpu-07"]),
+        ({"selector": "rack=fra1/a/r1,sku!=h100"}, ["gpu-04"]),
+        ({"selector": "rack=r1"}, []),
         ({"selector": "service=unmanaged"}, ["gpu-07"]),
         ({"state": "triage"}, []),
         ({"pool": "default", "limit": 2}, ["gpu-00", "gpu-01"]),

@@ -290,3 +290,14 @@ def test_a_node_that_others_hold_is_not_checked(scheduled: Site) -> None:
     scheduled.cluster.nodes[node.name].others = True
     scheduled.sweep()
     assert scheduled.outcomes(node)[-1] == (OUTCOME, "inconclusive")
+
+
+def test_a_persons_choice_of_checks_does_not_put_off_the_hourly_run(site: Site) -> None:
+    (node,) = site.add()
+    site.db.write(lambda tx: service.order(tx, node.id, ["cpu-arith"], SETTINGS, actor=MARA))
+    site.run()
+    site.answer(node)
+    assert site.outcomes(node) == [("cpu-arith", "passed")]
+    site.fleet.busy(node, False)
+    site.sweep()
+    assert len(site.orders(node)) == 1

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from ostler.adapters.cluster.port import IdlePhase, IdleView
 from ostler.checks.gpu import goldens
 from ostler.checks.model import CheckResult, CheckVerdict
 from ostler.cli import checks, main
+from ostler.verification.tasks import read_results
 
 VERSIONS = goldens.versions_of({"torch": "2", "cuda": "13", "cublas": "13", "driver": "580"})
 
@@ -47,6 +49,30 @@ def test_a_check_that_passes_exits_0_and_says_so_in_the_last_words(
     document = json.loads(capsys.readouterr().out)
     assert (document["verdict"], document["checks"][0]["name"]) == ("passed", "cpu-arith")
     assert json.loads(words.read_text())["verdict"] == "passed"
+
+
+def test_the_last_line_is_the_document_and_fits_what_a_scheduler_hands_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def instead(check: str, given: Mapping[str, str], budget_s: float) -> CheckResult:
+        few = check == "cpu-arith"
+        measured = {f"gpu_{n}_tflops": 640.25 for n in range(2 if few else 64)}
+        return CheckResult(check, CheckVerdict.PASSED if few else CheckVerdict.FAILED, measured, "GPU 3 is slow" * 9)
+
+    monkeypatch.setattr("ostler.cli.checks.run_apart", instead)
+    command = ["checks", "run", "cpu-arith", "memory-pattern", "disk-write", "--json"]
+    found = {}
+    for fit in (0, 2500, 900, 300):
+        assert main([*command, "--fit", str(fit)]) == 1
+        (line,) = capsys.readouterr().out.splitlines()
+        assert not fit or len(line) <= fit
+        found[fit] = json.loads(line)
+    view = IdleView(IdlePhase.ENDED, json.dumps(found[900]), 1)
+    assert [one.verdict for one in read_results(view, command[2:5])] == ["passed", "failed", "failed"]
+    kept = {fit: [len(one["measured"]) for one in document["checks"]] for fit, document in found.items()}
+    assert kept == {0: [2, 64, 64], 2500: [2, 0, 64], 900: [2, 0, 0], 300: [0, 0, 0]}, "the longest go first"
+    assert found[900]["checks"][1]["message"]
+    assert not found[300]["checks"][1]["message"]
 
 
 def test_one_check_that_is_no_pass_makes_the_whole_no_pass(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,8 @@ from ostler.core.errors import BadInput
         ("", "–"),
         (True, "yes"),
         (0, "0"),
+        ([], "–"),
+        (["a\n", 2], "a, 2"),
         ("a\nb", "a b"),
         ("\x1b[2Jgone\x07", "[2Jgone"),
         ("\u202egnp.exe", "gnp.exe"),
