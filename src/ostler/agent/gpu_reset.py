@@ -138,6 +138,7 @@ class GpuReset:
         try:
             next(self._work)
         except StopIteration as over:
+            self._parts.is_over(self)
             verdict, message = over.value
             measured: dict[str, JsonValue] = {"stopped": " ".join(self._stopped), "ended": " ".join(self._ended)}
             if self._exit_status is not None:
@@ -152,10 +153,13 @@ class GpuReset:
             self._running.kill()
         self._parts.start_again(tuple(reversed(self._stopped)))
         self._resume()
+        self._parts.is_over(self)
 
     # ── the work, step by step ───────────────────────────────────────────────────────────────────────────────────────
 
     def _all(self) -> _Work:
+        while not self._parts.is_turn_of(self):  # what one starts again would take the GPU that another resets
+            yield
         minor = self._parts.minor(self._address)
         if minor is None:
             return Verdict.FAILED, f"the driver lists no GPU at {self._address}; a reset needs it, a reboot does not"
@@ -280,10 +284,22 @@ class GpuResetVerb:
         self.end = end
         self.ticks = ticks
         self._note = note
+        self._at_work: list[GpuReset] = []
         self._recover()
 
     def start(self, order: Order) -> Execution:
-        return GpuReset(order, self)
+        reset = GpuReset(order, self)
+        self._at_work.append(reset)
+        return reset
+
+    def is_turn_of(self, reset: GpuReset) -> bool:
+        """Resets run one after another, in the order in which they were started."""
+        return self._at_work[0] is reset
+
+    def is_over(self, reset: GpuReset) -> None:
+        """The next one may begin."""
+        if reset in self._at_work:
+            self._at_work.remove(reset)
 
     def minor(self, address: str) -> int | None:
         """N of /dev/nvidiaN."""

@@ -33,13 +33,13 @@ def held_by(
         label = "the fleet" if rule.group == "fleet" else f"{rule.group} {name}"
         mine = [permit for permit in permits if permit.groups.get(rule.group) == name]
         busy = {permit.unit for permit in mine if not permit.released} - {request.unit}
-        limit = allowed_at_once(rule, sizes.get(rule.group, 1))
+        limit = allowed_at_once(rule, 1 if rule.share is None else sizes.get(rule.group, 1))
         if limit is not None and len(busy) >= limit:
             return f"{len(busy)} of at most {limit} at a time are being disrupted in {label}", 30.0
         recent = {permit.unit: permit.granted_at for permit in mine if permit.granted_at > now - rule.window_s}
         recent.pop(request.unit, None)
         if rule.per_window is not None and len(recent) >= rule.per_window:
-            wait = min(recent.values()) + rule.window_s - now
+            wait = min(recent.values(), default=now) + rule.window_s - now
             return f"{len(recent)} of at most {rule.per_window} per {rule.window_s / 60:g} min in {label}", max(
                 wait, 1.0
             )

@@ -5,7 +5,7 @@ Called by `remediation` and `acceptance` (which disrupt) and by `brake/api.py` (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from ostler.audit import service as audit
@@ -24,6 +24,22 @@ PERMIT_SECONDS = 2 * 3600.0
 """How long a permit counts when its holder never lets go; longer work asks for more."""
 
 _OUT_OF_SERVICE_DELAY = 60.0
+
+
+class _Sizes(Mapping[str, int]):
+    """Group kind → how many serving nodes are in it; each counted when a limit asks, which most often none does."""
+
+    def __init__(self, tx: Tx, groups: Mapping[str, str]) -> None:
+        self._tx, self._groups = tx, groups
+
+    def __getitem__(self, kind: str) -> int:
+        return store.group_sizes(self._tx, {kind: self._groups[kind]})[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._groups)
+
+    def __len__(self) -> int:
+        return len(self._groups)
 
 
 def reserve(
@@ -59,7 +75,7 @@ def reserve(
         Request(workload or node.id, groups),
         rules,
         store.counting(tx, tx.now - longest),
-        store.group_sizes(tx, groups),
+        _Sizes(tx, groups),
         tx.now,
     )
     if verdict is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -106,7 +107,12 @@ def group_sizes(tx: Tx, groups: Mapping[str, str]) -> dict[str, int]:
         if kind == "sku":
             query = query.where(node.c.sku == name)
         elif kind != "fleet":
-            query = query.where(node.c.slot.in_(sa.select(slot.c.name).where(slot.c.domains[kind].as_string() == name)))
+            places = sa.select(slot.c.name).where(slot.c.domains[kind].as_string() == name)
+            if tx.dialect == "sqlite":  # a look for the name's bytes first: reading the JSON of every slot takes long
+                places = places.where(sa.func.instr(sa.type_coerce(slot.c.domains, sa.String), json.dumps(name)) > 0)
+            # By the slots' index: the state is hidden from the planner, which would begin with the whole fleet by it.
+            serving_there = sa.func.coalesce(node.c.state, "").in_(_SERVING)
+            query = sa.select(sa.func.count()).select_from(node).where(node.c.slot.in_(places), serving_there)
         sizes[kind] = int(tx.scalar(query) or 0)
     return sizes
 

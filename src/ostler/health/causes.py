@@ -228,9 +228,9 @@ def _configurations(
     found = []
     for (peers, fault), group in _by(rest, _place(scope)).items():
         together = _together(group, settings.rollout_s)
-        count, size = _nodes(together), sizes.get(peers, 0)
+        count = _nodes(together)
         enough = max(settings.storm_nodes, settings.wear_peers) if matches(fault, WEAR) else settings.storm_nodes
-        if peers and count >= enough and count > settings.peer_share * size:
+        if peers and count >= enough and count > settings.peer_share * (size := sizes.get(peers, 0)):
             summary = f"{count} of {size} {peers} nodes report {fault}: a configuration, not {count} faults"
             ids = tuple(one.finding_id for one in together)
             found.append(Cause("configuration", scope, peers, summary, ids, fault))

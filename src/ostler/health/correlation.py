@@ -22,4 +22,4 @@ def correlate(tx: Tx, settings: HealthSettings) -> list[str]:
     struck = [one for one in struck if one.finding_id not in joined]
     if len({one.node_id for one in struck}) < 2:
         return []
-    return [findings.open_incident(tx, one) for one in causes.fold(struck, store.serving_per_sku(tx), settings)]
+    return [findings.open_incident(tx, one) for one in causes.fold(struck, store.Serving(tx, struck), settings)]

@@ -18,7 +18,7 @@ import structlog
 from ostler.core.errors import OstlerError
 from ostler.db.engine import Database
 from ostler.db.tx import Tx
-from ostler.health import intake, orders, store
+from ostler.health import backlog, intake, orders, store
 from ostler.health.model import Diagnosis, HealthSettings
 from ostler.nodes import store as nodes
 from ostler.nodes.model import Capability
@@ -79,7 +79,10 @@ class AgentDesk:
         """Real time of the last flush, for `/readyz`."""
 
     def start(self) -> None:
-        """Flush, look for orders and diagnose what was left for later in threads of its own, until `stop`."""
+        """Learn what the books know, then work in threads of its own until `stop`: flush, look for orders, diagnose
+        what was left for later. Call it before agents are let in.
+        """
+        self.remember()
         for name, run in (("ostler-desk", self._loop), ("ostler-desk-later", self._catch_up)):
             self._threads.append(threading.Thread(target=run, name=name, daemon=True))
             self._threads[-1].start()
@@ -158,10 +161,6 @@ class AgentDesk:
     def _loop(self) -> None:
         flush_every = min(FLUSH_SECONDS, self._db.clock.real_seconds(self._settings.heartbeat_s) / 2)
         flushed = 0.0
-        try:
-            self.remember()
-        except OstlerError as error:
-            log.warning("desk.not_remembered", error=str(error))
         while not self._stop.wait(ORDERS_SECONDS):
             try:
                 self.look_for_orders()
@@ -182,7 +181,7 @@ class AgentDesk:
     def remember(self) -> None:
         """Learn of every node's present boot at once: after a restart a fleet's heartbeats need no look each."""
         rows, gpus, grants = self._db.read(
-            lambda tx: (store.present_boots(tx), nodes.gpus_of_skus(tx), _grants(tx)),
+            lambda tx: (backlog.present_boots(tx), nodes.gpus_of_skus(tx), _grants(tx)),
         )
         with self._lock:
             self._grants = grants
@@ -203,7 +202,7 @@ class AgentDesk:
 
     def judge_later(self) -> int:
         """Diagnose what was stored and left for later, of some nodes; how many it was."""
-        due = self._db.read(store.unjudged)
+        due = self._db.read(backlog.unjudged)
         for node_id in due:
             if self._stop.is_set():
                 break

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from ostler.core.errors import BadInput
 from ostler.db.tx import Tx
 from ostler.faults.model import Action, Severity
-from ostler.health import findings, orders, store
+from ostler.health import backlog, findings, orders, recent, store
 from ostler.health.diagnosis import census, ended, judge
 from ostler.health.model import Confidence, Diagnosis, HealthSettings, Observed, Standing
 from ostler.health.parts import changed_gpus
@@ -59,7 +59,8 @@ def receive(
         _gap(tx, node, report.boot_id, max(gap.from_seq, held + 1), gap.to_seq, gap.reason)
     over = not fresh or (report.ended and node.state is State.REBOOT)  # the last words before our own reboot
     later = later and not over and not any(map(_is_urgent, fresh))
-    store.advance_session(tx, node.id, report.boot_id, ack, judged=not later)
+    # What was left for later stays so when a report brings nothing new: the same one once more, its answer being late.
+    store.advance_session(tx, node.id, report.boot_id, ack, judged=bool(fresh) and not later)
     if not report.ended:
         _attributes(tx, node, report)
     if report.results:
@@ -74,7 +75,7 @@ def receive(
 def catch_up(tx: Tx, node_id: str, settings: HealthSettings) -> list[Diagnosis]:
     """Diagnose what was stored of a node and left for later. Empty when somebody else did."""
     node = nodes.locked(tx, node_id)
-    return note_all(tx, node, node.boot_id or "", settings) if store.judge_up(tx, node.id) else []
+    return note_all(tx, node, node.boot_id or "", settings) if backlog.judge_up(tx, node.id) else []
 
 
 def _is_urgent(one: Signal) -> bool:
@@ -272,7 +273,7 @@ def _end(tx: Tx, before: Sequence[sa.RowMapping], seen: Sequence[Observed]) -> N
 def _lately(tx: Tx, node: Node, boot_id: str, settings: HealthSettings, fresh: int) -> list[Observed]:
     """What a node said lately in this boot, but nothing from before its present state: that was dealt with."""
     most = fresh + max([LATELY, *(rule.count for rule in settings.rules.values())])
-    return store.observed(tx, node.id, boot_id, max(tx.now - settings.lookback_s, node.state_since), most)
+    return recent.observed(tx, node.id, boot_id, max(tx.now - settings.lookback_s, node.state_since), most)
 
 
 def _withdraw(tx: Tx, before: Sequence[sa.RowMapping], explained: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from ostler.db.tx import Tx
 from ostler.faults.model import Action, Fault, Severity
-from ostler.health import intake, store
+from ostler.health import intake, recent, store
 from ostler.health.diagnosis import fault_name
 from ostler.health.model import Diagnosis, HealthSettings
 from ostler.nodes import store as nodes
@@ -72,9 +72,22 @@ def _say(
     known = {key: row for row in active for key in _explained(row)} | {_key(row): row for row in active}
     standing = {fault_name(one.kind, one.code, one.device): one for one in raised}
     since = _since(tx, node)
-    news = [one for key, one in standing.items() if _is_news(one, known.get(key), source, since, tx.now)]
+    # What an operator's rule makes nothing of has no finding to be known by: it is said once, not at every look.
+    mute = {key for key in standing if key not in known and _is_mute(key[0], settings)}
+    said_lately = recent.kinds_said(tx, node.id, stream(source), since) if mute else frozenset()
+    news = [
+        one
+        for key, one in standing.items()
+        if _is_news(one, known.get(key), source, since, tx.now)
+        and not (key in mute and (one.kind.value, one.code, one.device) in said_lately)
+    ]
     said = [_signal(one, source) for one in news]
     return _take_in(tx, node, source, [*said, *(_over(row, source) for row in gone)], settings)
+
+
+def _is_mute(name: str, settings: HealthSettings) -> bool:
+    rule = settings.rules.get(name)
+    return rule is not None and rule.action == Action.NONE and not rule.count
 
 
 def _is_news(one: Fault, row: sa.RowMapping | None, source: str, since: float, now: float) -> bool:

@@ -6,7 +6,9 @@ than about nodes: one incident that pages, and no node is blamed (DESIGN, princi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -19,6 +21,9 @@ from ostler.nodes import store as nodes
 from ostler.nodes.model import Condition
 
 SELF = "ostler-suspects-itself"
+
+AT_ONCE = 100
+"""Nodes that one transaction writes about: others wait for it for a second at most."""
 
 
 @dataclass(frozen=True)
@@ -49,32 +54,41 @@ class SilenceWatch:
         self._started = db.clock.now()
 
     def look(self) -> None:
-        """One round: new silences become findings, nodes heard of again lose theirs, first looks ripen."""
-        self._db.write(self._round)
+        """One round: new silences become findings, nodes heard of again lose theirs, first looks ripen.
+
+        The whole fleet is read, and no writer waits for that; what is new is written in parts, for a whole fleet falls
+        silent when its network does, and its heartbeats are written beside this.
+        """
+        back, news, verdict = self._db.read(self._found)
+        for start in range(0, len(back), AT_ONCE):
+            some = back[start : start + AT_ONCE]
+            self._db.write(partial(findings.clear, findings=some, by="the node is heard of again"))
+        for start in range(0, len(news), AT_ONCE):
+            self._db.write(partial(self._note_all, rows=news[start : start + AT_ONCE], verdict=verdict))
         self._db.write(findings.ripen)
 
-    def _round(self, tx: Tx) -> None:
-        back = store.heard_again(tx, tx.now - self._settings.silent_after_s)
-        if back:
-            findings.clear(tx, back, by="the node is heard of again")
-        silent = store.unheard(tx, tx.now - self._settings.silent_after_s)
-        if not silent:
-            return
-        verdict = judge(len(silent), store.reporting(tx), tx.now - self._started, self._settings)
-        if verdict.suspect_self and tx.now - self._started < self._settings.grace_s:
-            return
+    def _found(self, tx: Tx) -> tuple[Sequence[sa.RowMapping], Sequence[sa.RowMapping], Judgement]:
+        """Findings of nodes that are heard of again, nodes whose silence is news, and whose fault it is."""
+        since = tx.now - self._settings.silent_after_s
+        back, silent = store.heard_again(tx, since), store.unheard(tx, since)
+        up_for = tx.now - self._started
+        verdict = judge(len(silent), store.reporting(tx) if silent else 0, up_for, self._settings)
+        if up_for < self._settings.grace_s:
+            return back, [], verdict
+        known = {row["node_id"]: row for row in store.silences(tx)} if silent else {}
+        return back, [row for row in silent if _is_news(tx, known.get(row["id"]), verdict)], verdict
+
+    def _note_all(self, tx: Tx, rows: Sequence[sa.RowMapping], verdict: Judgement) -> None:
         fold = []
-        for row in silent:
-            present = store.find_active(tx, row["id"], "silent", "")
-            if present is None:
-                finding_id = self._note(tx, row["id"], tx.now - row["last_seen"], verdict)
-            elif _judged_otherwise(tx, present, verdict):
+        for row in rows:
+            node = nodes.get(tx, row["id"])
+            present = store.find_active(tx, node.id, "silent", "")
+            if (node.last_seen or 0.0) > row["last_seen"] or not _is_news(tx, present, verdict):
+                continue  # heard of, or noted by another, since the fleet was read
+            if present is not None:
                 # One that was blamed is one of many now; or, the others being back, this one is to blame itself.
                 findings.take_out(tx, [present], why=verdict.why)
-                finding_id = self._note(tx, row["id"], tx.now - row["last_seen"], verdict)
-            else:
-                continue
-            fold.append(finding_id)
+            fold.append(self._note(tx, row["id"], tx.now - row["last_seen"], verdict))
         if verdict.suspect_self and fold:
             findings.open_incident(tx, Cause(SELF, "fleet", "fleet", verdict.why, tuple(fold)))
 
@@ -96,8 +110,10 @@ class SilenceWatch:
         )
 
 
-def _judged_otherwise(tx: Tx, silent: sa.RowMapping, verdict: Judgement) -> bool:
-    """Whether an active finding was made under the other judgement; another cause that explains it stands."""
+def _is_news(tx: Tx, silent: sa.RowMapping | None, verdict: Judgement) -> bool:
+    """Whether there is no finding yet, or one made under the other judgement; another cause that explains it stands."""
+    if silent is None:
+        return True
     if silent["incident_id"] is None:
         return verdict.suspect_self
     return not verdict.suspect_self and store.get_incident(tx, silent["incident_id"])["cause"] == SELF

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from ostler.core.errors import NotFound
 from ostler.db.schema import agent_session, finding, incident, node, signal, slot
 from ostler.db.tx import Tx
 from ostler.faults.model import Action, Severity
-from ostler.health.model import Observed, OpenCause, Struck
+from ostler.health.model import OpenCause, Struck
 from ostler.nodes.model import State
 
 # Sessions and signals -------------------------------------------------------------------------------------------------
@@ -30,7 +30,7 @@ def open_session(tx: Tx, node_id: str, boot_id: str) -> None:
 
 
 def advance_session(tx: Tx, node_id: str, boot_id: str, last_seq: int, *, judged: bool = True) -> None:
-    """Note what is stored; not `judged`: it is still to be diagnosed (`unjudged`)."""
+    """Note what is stored; not `judged`: it is still to be diagnosed (`backlog`)."""
     values: dict[str, Any] = {"last_seq": last_seq, "last_seen": tx.now}
     tx.execute(
         agent_session.update()
@@ -39,74 +39,9 @@ def advance_session(tx: Tx, node_id: str, boot_id: str, last_seq: int, *, judged
     )
 
 
-def unjudged(tx: Tx, limit: int = 50) -> list[str]:
-    """Nodes with signals that are stored and not diagnosed yet, those that spoke longest ago first."""
-    behind = agent_session.c.judged_seq < agent_session.c.last_seq
-    rows = tx.all(sa.select(agent_session.c.node_id).where(behind).order_by(agent_session.c.last_seen).limit(limit))
-    return list(dict.fromkeys(row["node_id"] for row in rows))
-
-
-def judge_up(tx: Tx, node_id: str) -> bool:
-    """Note that all of a node's signals are diagnosed; False if they were already."""
-    behind = sa.and_(agent_session.c.node_id == node_id, agent_session.c.judged_seq < agent_session.c.last_seq)
-    return tx.execute(agent_session.update().where(behind).values(judged_seq=agent_session.c.last_seq)).rowcount > 0
-
-
-def present_boots(tx: Tx) -> Sequence[sa.RowMapping]:
-    """Each node's present boot and what is held of it: `id, pool, sku, boot_id, last_seq`."""
-    mine = sa.and_(agent_session.c.node_id == node.c.id, agent_session.c.boot_id == node.c.boot_id)
-    columns = (node.c.id, node.c.pool, node.c.sku, node.c.boot_id, agent_session.c.last_seq)
-    return tx.all(sa.select(*columns).join(agent_session, mine))
-
-
 def insert_signals(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     if rows:
         tx.execute(signal.insert(), rows)
-
-
-def observed(tx: Tx, node_id: str, boot_id: str, since: float, limit: int) -> list[Observed]:
-    """A node's signals since a moment: of one boot, and what the server's own watchers (`@bmc`, …) saw of the node.
-
-    In the order of their arrival; within one boot that is the order of their making. Of more than `limit` the newest.
-    """
-    stream = sa.or_(signal.c.boot_id == boot_id, sa.and_(signal.c.boot_id >= "@", signal.c.boot_id < "A"))
-    rows = tx.all(
-        sa.select(signal)
-        .where(signal.c.node_id == node_id, stream, signal.c.received_at >= since)
-        .order_by(signal.c.received_at.desc(), signal.c.boot_id.desc(), signal.c.seq.desc())
-        .limit(limit)
-    )
-    return [
-        Observed(
-            seq=row["seq"],
-            kind=row["kind"],
-            code=row["code"],
-            device=row["device"],
-            component=row["component"],
-            severity=Severity(row["severity"]),
-            action=Action(row["action"]),
-            message=row["message"],
-            received_at=row["received_at"],
-            workflow=str(row["detail"].get("workflow", "")),
-            recovery=str(row["detail"].get("recovery", "")),
-            repeats=_whole(row["detail"].get("repeats")),
-            source=row["source"],
-            monitor=str(row["detail"].get("monitor", "")),
-            over=row["detail"].get("over") is True,
-            standing=_names(row["detail"].get("standing")),
-            link=str(row["detail"].get("link", "")),
-            decoded=str(row["detail"].get("class", "")),
-        )
-        for row in reversed(rows)
-    ]
-
-
-def _names(value: object) -> tuple[str, ...] | None:
-    return tuple(str(one) for one in value) if isinstance(value, list) else None
-
-
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
 
 
 def signals(tx: Tx, node_id: str, *, limit: int = 200) -> Sequence[sa.RowMapping]:
@@ -160,7 +95,7 @@ def update(tx: Tx, finding_id: str, values: Mapping[str, Any]) -> None:
 def update_many(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     """Several findings at once: rows of the same fields, with the finding's id as `which`."""
     if rows:
-        fields = {name: sa.bindparam(name) for name in rows[0] if name != "which"}
+        fields: dict[str, Any] = {name: sa.bindparam(name) for name in rows[0] if name != "which"}
         tx.execute(finding.update().where(finding.c.id == sa.bindparam("which")).values(**fields), rows)
 
 
@@ -232,25 +167,33 @@ def _peers(row: sa.RowMapping) -> dict[str, str]:
     """Whom a node is compared with: its SKU, and those of it that run the same driver."""
     if not row["sku"]:
         return {}
-    return {"sku": row["sku"], **({"driver": _with_driver(row)} if row["driver"] else {})}
+    return {"sku": row["sku"], **({"driver": _with_driver(row["sku"], row["driver"])} if row["driver"] else {})}
 
 
-def _with_driver(row: sa.RowMapping) -> str:
-    return f"{row['sku']} driver {row['driver']}"
+def _with_driver(sku: str, driver: str) -> str:
+    return f"{sku} driver {driver}"
 
 
-def serving_per_sku(tx: Tx) -> dict[str, int]:
-    """Nodes in service by SKU, and by `SKU driver VERSION`."""
-    rows = tx.all(
-        sa.select(node.c.sku, node.c.driver, sa.func.count().label("nodes"))
-        .where(node.c.state.in_([State.PRODUCTION.value, State.REBOOT.value]), node.c.sku.is_not(None))
-        .group_by(node.c.sku, node.c.driver)
-    )
-    sizes: dict[str, int] = {}
-    for row in rows:
-        for peers in _peers(row).values():
-            sizes[peers] = sizes.get(peers, 0) + row["nodes"]
-    return sizes
+class Serving(Mapping[str, int]):
+    """Nodes in service by SKU, and by `SKU driver VERSION`: each counted when asked for, and only those of `struck`."""
+
+    def __init__(self, tx: Tx, struck: Sequence[Struck]) -> None:
+        self._tx = tx
+        kinds = ("sku", "driver")
+        self._peers = {one.domains[kind]: one.domains for one in struck for kind in kinds if kind in one.domains}
+
+    def __getitem__(self, peers: str) -> int:
+        of = self._peers[peers]
+        mine = [node.c.state.in_([State.PRODUCTION.value, State.REBOOT.value]), node.c.sku == of["sku"]]
+        if peers != of["sku"]:
+            mine.append(node.c.driver == peers.removeprefix(_with_driver(of["sku"], "")))
+        return int(self._tx.scalar(sa.select(sa.func.count()).select_from(node).where(*mine)) or 0)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._peers)
+
+    def __len__(self) -> int:
+        return len(self._peers)
 
 
 # Incidents ------------------------------------------------------------------------------------------------------------
@@ -315,13 +258,15 @@ def incidents(
 
 def outlived(tx: Tx, limit: int = 500) -> Sequence[sa.RowMapping]:
     """Active findings of nodes that came to production after they were last seen; no incident's."""
+    # Hidden from the planner, which would begin with the whole fleet, by its state.
+    in_production = sa.func.coalesce(node.c.state, "") == State.PRODUCTION.value
     return tx.all(
         sa.select(finding)
         .join(node, node.c.id == finding.c.node_id)
         .where(
             finding.c.cleared_at.is_(None),
             finding.c.incident_id.is_(None),
-            node.c.state == State.PRODUCTION.value,
+            in_production,
             finding.c.last_at < node.c.state_since,
         )
         .order_by(finding.c.id)
@@ -356,13 +301,16 @@ def followers(tx: Tx, root_ids: Sequence[str]) -> Sequence[sa.RowMapping]:
 
 def ripe(tx: Tx, limit: int = 500) -> Sequence[sa.RowMapping]:
     """Active findings that a first look after a boot made, and that outlasted the time in which things come up."""
-    rows = tx.all(
+    return tx.all(
         sa.select(finding)
-        .where(finding.c.cleared_at.is_(None), finding.c.confidence == "low")
+        .where(
+            finding.c.cleared_at.is_(None),
+            finding.c.confidence == "low",
+            finding.c.evidence["low_until"].as_float() <= tx.now,  # most that is low never ripens: silence, for one
+        )
         .order_by(finding.c.first_at)
         .limit(limit)
     )
-    return [row for row in rows if isinstance(until := row["evidence"].get("low_until"), float) and until <= tx.now]
 
 
 # Silence --------------------------------------------------------------------------------------------------------------
@@ -389,6 +337,12 @@ def heard_again(tx: Tx, since: float) -> Sequence[sa.RowMapping]:
         .join(node, node.c.id == finding.c.node_id)
         .where(finding.c.fault == "silent", finding.c.cleared_at.is_(None), node.c.last_seen >= since)
     )
+
+
+def silences(tx: Tx) -> Sequence[sa.RowMapping]:
+    """Active `silent` findings: `node_id, incident_id`."""
+    columns = (finding.c.node_id, finding.c.incident_id)
+    return tx.all(sa.select(*columns).where(finding.c.fault == "silent", finding.c.cleared_at.is_(None)))
 
 
 def reporting(tx: Tx) -> int:

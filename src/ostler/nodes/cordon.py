@@ -83,6 +83,8 @@ class CordonController:
         self._resync_seconds = resync_seconds
         self._no_room: set[str] = set()
         """Nodes where our cordon found no room beside others': not tried again until those let go."""
+        self._mine_until = 0.0
+        """Real time until which this replica need not ask for the lease again."""
         self._nudge = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -129,9 +131,8 @@ class CordonController:
 
     def _round(self) -> tuple[int, bool, list[OstlerError]]:
         """Cordons put or lifted, whether there may be more to do at once, and what went wrong with which cluster."""
-        mine = self._db.write(lambda tx: claim_named(tx, "cordon", owner=self._owner, seconds=LEASE_SECONDS))
         changed, full, troubles = 0, False, []
-        if mine is not None:
+        if self._is_mine():
             for name, cluster in self._clusters.items():
                 # Each cluster has a batch of its own: one that does not answer keeps no other waiting.
                 drift = self._db.read(partial(self._drift, name=name))
@@ -142,6 +143,14 @@ class CordonController:
                     troubles.append(trouble)
         self.last_success = self._db.clock.real()
         return changed, full, troubles
+
+    def _is_mine(self) -> bool:
+        """Whether this replica holds the lease; it is asked for again when a third of it is over, not every round."""
+        if self._db.clock.real() >= self._mine_until:
+            held = self._db.write(lambda tx: claim_named(tx, "cordon", owner=self._owner, seconds=LEASE_SECONDS))
+            self._mine_until = 0.0 if held is None else held.until - LEASE_SECONDS * 2 / 3
+            return held is not None
+        return True
 
     def _drift(self, tx: Tx, name: str) -> list[Drift]:
         pools = [pool for pool in store.pools(tx) if pool.cluster == name]

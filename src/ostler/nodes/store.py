@@ -217,19 +217,33 @@ def cordon_drift(
         .group_by(cordon_hold.c.node_id)
         .subquery()
     )
+    # One query per reason, each by an index of its own: together they would read the whole fleet every second.
     is_held = held.c.node_id.is_not(None)
     wanted = sa.and_(is_held, sa.or_(held.c.by_person == 1, node.c.pool.in_(granted)))
-    looked = sa.func.coalesce(node.c.cordon_checked_at, sa.literal(0.0))
-    drifted = sa.or_(sa.and_(wanted, node.c.cordoned.is_(False)), sa.and_(~is_held, node.c.cordoned.is_(True)))
-    unknown = sa.and_(node.c.cordoned.is_(None), looked < unknown_before)
-    stale = sa.and_(looked < stale_before, node.c.state != State.RETIRED.value)
-    return tx.all(
-        sa.select(node.c.id, node.c.name, is_held.label("held"), wanted.label("wanted"), held.c.reason)
-        .select_from(node.outerjoin(held, held.c.node_id == node.c.id))
-        .where(node.c.pool.in_(pools), sa.or_(drifted, unknown, stale))
-        .order_by(sa.case((drifted, 0), else_=1), looked, node.c.id)
-        .limit(limit)
-    )
+    # Hidden from the planner, which would read a whole pool by its index: most fleets are one pool.
+    of_pools = sa.func.coalesce(node.c.pool, "").in_(pools)
+    looked, not_retired = node.c.cordon_checked_at, node.c.state != State.RETIRED.value
+    to_put = (wanted, node.c.cordoned.is_(False))
+    to_lift = (~is_held, node.c.cordoned.is_(True))
+    never_known = (node.c.cordoned.is_(None), looked.is_(None))
+    unknown = (node.c.cordoned.is_(None), looked < unknown_before)
+    stale = (looked < stale_before, not_retired)
+    never_asked = (looked.is_(None), not_retired)
+    columns = (node.c.id, node.c.name, is_held.label("held"), wanted.label("wanted"), held.c.reason, looked)
+    of_held, of_all = held.join(node, held.c.node_id == node.c.id), node.outerjoin(held, held.c.node_id == node.c.id)
+
+    def rows(*cases: tuple[sa.ColumnElement[bool], ...], room: int) -> list[sa.RowMapping]:
+        found: dict[str, sa.RowMapping] = {}
+        for case in cases if room > 0 else ():
+            query = sa.select(*columns).select_from(of_held if case is to_put else of_all)
+            query = query.where(of_pools, *case).order_by(looked, node.c.id).limit(room)
+            found |= {row["id"]: row for row in tx.all(query)}
+        return sorted(found.values(), key=lambda row: (row["cordon_checked_at"] or 0.0, row["id"]))[:room]
+
+    drifted = rows(to_put, to_lift, room=limit)
+    known = {row["id"] for row in drifted}
+    rest = rows(never_known, never_asked, unknown, stale, room=limit - len(drifted))
+    return [*drifted, *(row for row in rest if row["id"] not in known)]
 
 
 def note_cordoned(tx: Tx, node_ids: Sequence[str], cordoned: bool | None, *, looked_ago: float = 0.0) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import sqlalchemy as sa
 import structlog
 
 from ostler.adapters.pager.port import Page, Pager, Urgency
-from ostler.core.errors import OstlerError, Unavailable
+from ostler.core.errors import OstlerError, Temporary, Unavailable
 from ostler.db.engine import Database
 from ostler.oncall import policy, store
 from ostler.oncall.model import OncallSettings
@@ -45,15 +46,19 @@ class OncallWatch:
         due = [page for page in standing if _is_due(page, known.get(page.key), pager.repeat_s, now)]
         still = {page.key for page in standing}
         due += [_ended(key, row) for key, row in known.items() if key not in still]
-        if not due:
-            return None
-        try:
-            pager.send(due)
-        except OstlerError as error:
-            log.warning("oncall.pager_failed", pager=pager.name, pages=len(due), error=str(error))
-            return error
-        self._db.write(lambda tx: store.note_sent(tx, pager.name, due, now))
-        return None
+        trouble: OstlerError | None = None
+        for start in range(0, len(due), pager.most_at_once):
+            some = due[start : start + pager.most_at_once]
+            try:
+                pager.send(some)
+            except OstlerError as error:
+                log.warning("oncall.pager_failed", pager=pager.name, pages=len(due) - start, error=str(error))
+                trouble = trouble or error
+                if isinstance(error, Temporary):
+                    break  # the rest next time; what it has taken is noted, so that it is not told all of it again
+                continue  # what it does not take keeps no other page from ringing
+            self._db.write(partial(store.note_sent, target=pager.name, sent=some, at=now))
+        return trouble
 
 
 class DeadManSwitch:

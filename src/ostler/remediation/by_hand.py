@@ -23,6 +23,7 @@ from ostler.remediation import leaks, parts, policy, service
 
 POWER = ("on", "off", "reset-bmc")
 """What `order_power` takes beside a cycle, which in production is a repair of its own."""
+REPROVISION = "reprovision"
 
 
 def order(tx: Tx, node_id: str, action: Action, *, timing: Timing, actor: Actor, reason: str) -> str:
@@ -34,8 +35,7 @@ def order(tx: Tx, node_id: str, action: Action, *, timing: Timing, actor: Actor,
         raise Refused(f"{action} is nothing that is done in place.")
     _may_be_powered(tx, node, action)
     ordered = {"action": action, "timing": timing, "actor": actor.name, "reason": reason}
-    job_id = service.start(tx, node.id)
-    jobs.wake(tx, job_id=job_id, data={"ordered": ordered})
+    job_id = service.start_ordered(tx, node.id, ordered)
     audit.record(tx, actor=actor, action=f"node.{action}.ordered", subject=node.id, reason=reason, detail=ordered)
     return job_id
 
@@ -55,8 +55,7 @@ def order_gpu_reset(tx: Tx, node_id: str, devices: Sequence[str], *, timing: Tim
         raise Refused(f"The reset of GPUs of {node.name} is held: {stopped}. Order it again when that is over.")
     chosen = [parts.parent_gpu(device) for device in devices]
     ordered = {"action": Action.RESET_GPU, "timing": timing, "actor": actor.name, "reason": reason, "devices": chosen}
-    job_id = service.start(tx, node.id)
-    jobs.wake(tx, job_id=job_id, data={"ordered": ordered})
+    job_id = service.start_ordered(tx, node.id, ordered)
     audit.record(tx, actor=actor, action="node.reset-gpu.ordered", subject=node.id, reason=reason, detail=ordered)
     return job_id
 
@@ -71,20 +70,25 @@ def order_power(tx: Tx, node_id: str, what: str, *, timing: Timing, actor: Actor
         return order(tx, node_id, Action.POWER_CYCLE, timing=timing, actor=actor, reason=reason)
     if what not in (*POWER, "cycle"):
         raise BadInput(f"'{what[:40]}' is none of on, off, cycle, reset-bmc.", where="action")
-    serving = node.state in (State.PRODUCTION, State.REBOOT)
-    if what in ("off", "cycle") and serving:
-        raise Refused(
-            f"{node.name} is in {node.state}; take it out first ('ostler nodes triage'), then switch it {what}."
-        )
+    refuse_in_service(node, what)
     return _hand(tx, node, what, actor=actor, reason=reason)
 
 
 def reprovision(tx: Tx, node_id: str, *, actor: Actor, reason: str) -> str:
     """Boot a node from the network once more and take it through `onboard` again. Returns the job's id."""
     node = nodes.get(tx, node_id)
-    if node.state not in (State.TRIAGE, State.DEBUG):
+    refuse_in_service(node, REPROVISION)
+    return _hand(tx, node, REPROVISION, actor=actor, reason=reason)
+
+
+def refuse_in_service(node: Node, what: str) -> None:
+    """Raise `Refused` where this order would hit what the node does now. Asked again right before the deed."""
+    if what == REPROVISION and node.state not in (State.TRIAGE, State.DEBUG):
         raise Refused(f"{node.name} is in {node.state}; only a node in triage or debug is provisioned anew.")
-    return _hand(tx, node, "reprovision", actor=actor, reason=reason)
+    if what in ("off", "cycle") and node.state in (State.PRODUCTION, State.REBOOT):
+        raise Refused(
+            f"{node.name} is in {node.state}; take it out first ('ostler nodes triage'), then switch it {what}."
+        )
 
 
 def order_drain(tx: Tx, node_id: str, mode: DrainMode, deadline_s: float, *, actor: Actor, reason: str) -> str:

@@ -22,7 +22,7 @@ from ostler.jobs.procedure import JobView
 from ostler.nodes import service as nodes_service
 from ostler.nodes import store as nodes
 from ostler.nodes.model import Capability, Node, State, Timing
-from ostler.remediation import endings, policy, service
+from ostler.remediation import endings, policy, service, store
 from ostler.remediation.model import Plan, Verdict
 from ostler.remediation.parts import gpu_indices
 from ostler.remediation.world import LOOK_AGAIN_S, Running, World, actor_of, permit_of, unit
@@ -278,7 +278,9 @@ def instruction(plan: Plan, reason: str) -> str:
 
 
 def _let_go(tx: Tx, job: JobView) -> StepResult:
-    """This job is over: its permit, if it has one, is given back."""
+    """This job is over: its permit, if it has one, is given back. What a person ordered meanwhile goes on with it."""
+    if "ordered" not in job.data and store.was_ordered(tx, job.id):
+        return Wait(0.0, "a person ordered something while this was decided")
     if permit := permit_of(job):
         brake.release(tx, permit)
     return Done()

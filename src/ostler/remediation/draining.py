@@ -18,6 +18,7 @@ from ostler.core.errors import NotFound, OstlerError, Refused, Temporary
 from ostler.core.ids import PermitId
 from ostler.core.steps import Done, Go, StepResult, Wait
 from ostler.db.tx import Tx
+from ostler.jobs import store as jobs
 from ostler.jobs.procedure import JobView
 from ostler.nodes import store as nodes
 from ostler.nodes.model import Node, State
@@ -156,7 +157,10 @@ class Draining:
 
         def write(tx: Tx) -> None:
             row = brake_store.get(tx, str(held)) if held else None
-            if row is not None and row["action"] == DRAIN:  # another's permit, under which this ran, is the other's
+            live = [one for one in jobs.live(tx, node.id) if one["id"] != job.id]
+            taken_over = any(one["data"].get("permit") == held for one in live)
+            # Another's permit, under which this ran, is the other's; so is ours by now if a repair goes on under it.
+            if row is not None and row["action"] == DRAIN and not taken_over:
                 brake.release(tx, PermitId(row["id"]))
             detail: dict[str, Any] = {"mode": job.data["ordered"]["mode"]}
             audit.record(tx, actor=actor_of(job), action="node.drained", subject=node.id, reason=why, detail=detail)

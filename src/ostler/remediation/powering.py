@@ -19,7 +19,7 @@ from ostler.jobs.procedure import JobView
 from ostler.nodes import service as nodes_service
 from ostler.nodes import store as nodes
 from ostler.nodes.model import Node, State
-from ostler.remediation import leaks, policy, service
+from ostler.remediation import by_hand, leaks, policy, service
 from ostler.remediation.model import Plan, Verdict
 from ostler.remediation.world import LOOK_AGAIN_S, World, actor_of, permit_of
 
@@ -28,6 +28,10 @@ RETRY_S = 5.0
 
 PATIENCE_S = 60.0
 """A node that is not off so long after the first try is a page: somebody has to pull the plug."""
+
+EXPIRES_S = 3600.0
+"""A person's order that could not be carried out for so long (a pause, a BMC that does not answer) is over: whoever
+gave it has gone home, and the node may be in other hands by then."""
 
 KINDS = {"on": ResetKind.ON, "off": ResetKind.OFF, "cycle": ResetKind.POWER_CYCLE}
 
@@ -137,12 +141,15 @@ class Powering:
         """What a person ordered, within the brake. If its end is not journaled, it is done once more."""
         node = self._world.node(job)
         what = str(job.data["ordered"]["action"])
+        if job.now > job.created_at + EXPIRES_S:
+            why = f"{what} could not be done within {EXPIRES_S / 60:g} min; order it again if it is still wanted"
+            return Failed(why, write=lambda tx: self._ended(tx, job, what, why))
         try:
-            permit = self._world.db.write(lambda tx: self._reserve(tx, job, node, what))
+            permit = self._world.db.write(lambda tx: self._reserve(tx, job, node.id, what))
             with self._world.open_bmc(node) as bmc:
                 if what == "reset-bmc":
                     bmc.reset_bmc(permit=permit)
-                elif what == "reprovision":
+                elif what == by_hand.REPROVISION:
                     bmc.boot_once(BootTarget.PXE, permit=permit)
                     on = bmc.power_state() is PowerState.ON
                     bmc.reset(ResetKind.POWER_CYCLE if on else ResetKind.ON, permit=permit)
@@ -155,7 +162,9 @@ class Powering:
             return Failed(why, write=lambda tx: self._ended(tx, job, what, why))
         return Done(write=lambda tx: self._ended(tx, job, what, "done"))
 
-    def _reserve(self, tx: Tx, job: JobView, node: Node, what: str) -> PermitId:
+    def _reserve(self, tx: Tx, job: JobView, node_id: str, what: str) -> PermitId:
+        node = nodes.locked(tx, node_id)
+        by_hand.refuse_in_service(node, what)  # it may have waited for hours, and the node be back at work
         if (stopped := brake.stopped(tx, node) or brake.flashing(tx, node)) is not None:
             raise Held(f"{what} of {node.name} is held: {stopped}.", delay=LOOK_AGAIN_S)
         present = brake_store.live_of_node(tx, node.id)
@@ -171,7 +180,7 @@ class Powering:
         node, actor = nodes.get(tx, job.subject), actor_of(job)
         reason = str(job.data["ordered"]["reason"])
         audit.record(tx, actor=actor, action=f"node.power.{what}", subject=node.id, reason=f"{reason}: {told}")
-        if what == "reprovision" and told == "done" and node.state in (State.TRIAGE, State.DEBUG):
+        if what == by_hand.REPROVISION and told == "done" and node.state in (State.TRIAGE, State.DEBUG):
             facts = nodes_service.facts(tx, node, actor)
             nodes_service.transition(
                 tx, node.id, State.ONBOARD, actor=actor, cause="reprovision", facts=facts, reason=reason

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -44,6 +45,15 @@ def danger_key(node_id: str) -> str:
 def start(tx: Tx, node_id: str) -> str:
     """Begin to look after a node, unless somebody does already. Returns the job's id."""
     return jobs.enqueue(tx, PROCEDURE, node_id, step=FIRST, version=VERSION, key=key(node_id))
+
+
+def start_ordered(tx: Tx, node_id: str, ordered: Mapping[str, Any]) -> str:
+    """Have a node's job do what a person ordered: the one that is live, or a new one. Returns its id."""
+    job_id = start(tx, node_id)
+    if not jobs.wake(tx, job_id=job_id, data={"ordered": dict(ordered)}):  # it ended just now, in another transaction
+        job_id = start(tx, node_id)
+        jobs.wake(tx, job_id=job_id, data={"ordered": dict(ordered)})
+    return job_id
 
 
 def start_danger(tx: Tx, node_id: str) -> str:
@@ -120,11 +130,9 @@ def record(
     """Keep a decision, once: the same verdict about the same finding is not repeated."""
     verdict = Verdict.HELD if held is not None else plan.verdict
     finding_id = None if plan.complaint is None else plan.complaint.finding_id
-    if finding_id is not None and verdict in (Verdict.WOULD_ACT, Verdict.HELD):
-        last = store.last_about(tx, finding_id)
-        if last is not None and (last["action"], last["verdict"]) == (plan.action, verdict):
-            return
     reasons = [*plan.reasons, *([held] if held is not None else [])]
+    if verdict is not Verdict.ACT and _is_said(tx, node, finding_id, plan, verdict, job_id):
+        return
     serial = node.serial if plan.complaint is None else plan.complaint.serial
     store.insert(
         tx,
@@ -152,6 +160,20 @@ def record(
         events.publish(tx, "action.would_act", node.id, told)
     elif verdict is Verdict.HELD:
         events.publish(tx, "brake.held", node.id, told)
+
+
+def _is_said(tx: Tx, node: Node, finding_id: str | None, plan: Plan, verdict: Verdict, job_id: str) -> bool:
+    """Whether this is what was decided last: about the finding or, without one, about the node."""
+    if finding_id is not None:
+        last = store.last_about(tx, finding_id)
+        if verdict is Verdict.RECORD and last is not None and last["timing"] != (plan.timing or "none"):
+            return False  # `withdrawn` looks at the timing too
+        return last is not None and (last["action"], last["verdict"]) == (plan.action, verdict)
+    rows = store.of_node(tx, node.id, limit=1)
+    if not rows or (rows[0]["finding_id"], rows[0]["action"], rows[0]["verdict"]) != (None, plan.action, verdict):
+        return False
+    # What holds an order changes its words each time; what is only recorded has the same words in every job.
+    return bool(rows[0]["job_id"] == job_id if verdict is Verdict.HELD else rows[0]["reasons"] == list(plan.reasons))
 
 
 def withdrawn(tx: Tx, plan: Plan) -> bool:

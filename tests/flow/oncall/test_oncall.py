@@ -171,3 +171,21 @@ def test_what_cannot_be_taken_is_said(fleet: Fleet) -> None:
         inbound.read({"alerts": [3]}, SETTINGS, 0)
     with pytest.raises(BadInput, match="is no fault"):
         inbound.check(OncallSettings(alerts={"X": "no-such-fault"}))
+
+
+def test_one_page_that_is_not_taken_keeps_no_other_from_ringing(fleet: Fleet) -> None:
+    for node in fleet.add(3):
+        fleet.say(node, XID79)
+    fleet.run(60)
+    learns = FakePager("learns")
+    watch(fleet, learns).look()
+    first = min(learns.standing)
+    pager = FakePager(most_at_once=1, refuses=frozenset({first}))
+    oncall = watch(fleet, pager)
+    with pytest.raises(BadInput):
+        oncall.look()
+    assert set(pager.standing) == set(learns.standing) - {first}
+    sent = len(pager.sent)
+    with pytest.raises(BadInput):
+        oncall.look()
+    assert len(pager.sent) == sent, "what it has taken it is not told again"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from ostler.core.errors import BadInput, Conflict, NotFound
@@ -108,3 +110,17 @@ def test_a_first_look_ripens_when_it_outlasts_the_boot(books: Books) -> None:
     assert books.db.write(findings.ripen) == 1
     row = books.active(node)["gpu-missing"]
     assert (row["confidence"], "low_until" in row["evidence"]) == ("medium", False)
+
+
+def test_what_is_low_for_ever_keeps_no_first_look_from_ripening(books: Books) -> None:
+    """A silent node's finding is low too, and older."""
+    silent, node = books.add(), books.add()
+    for number in range(3):
+        low = Diagnosis("silent", "node", str(number), ERROR, Confidence.LOW, Action.WATCH, "not heard of")
+        books.db.write(partial(findings.note, node=silent, diagnosis=low))
+    books.clock.advance(1)
+    evidence = {"low_until": books.clock.now()}
+    one = Diagnosis("gpu-missing", "gpu", "", ERROR, Confidence.LOW, Action.REBOOT, "one is missing", evidence)
+    books.db.write(lambda tx: findings.note(tx, node, one))
+    ripe = books.db.read(lambda tx: store.ripe(tx, limit=1))
+    assert [row["fault"] for row in ripe] == ["gpu-missing"]

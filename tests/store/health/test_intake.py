@@ -6,10 +6,10 @@ import pytest
 
 from ostler.core.errors import BadInput
 from ostler.faults.model import Action, Severity
-from ostler.health import store
+from ostler.health import backlog, intake, store
 from ostler.nodes.model import Condition, State
 from ostler.wire.agent import Gap, Gpu, Inventory
-from tests.store.health.books import LINK, XID48, XID79, Books
+from tests.store.health.books import LINK, SETTINGS, XID48, XID79, Books
 
 
 def stored(books: Books, node_id: str) -> list[int]:
@@ -187,3 +187,14 @@ def test_a_healthy_report_writes_no_ledger(books: Books) -> None:
     for _ in range(3):
         books.take(node, books.report(driver="570"))
     assert books.entries() == before
+
+
+def test_a_report_that_comes_again_does_not_pass_over_what_was_left_for_later(books: Books) -> None:
+    """In a crowd answers are late, and an agent says again what was stored and is not diagnosed yet."""
+    node = books.add()
+    report = books.report(("host", "full", "/var", "node", "warning", "watch"))
+    for _ in range(2):
+        books.db.write(lambda tx: intake.receive(tx, node.id, report, SETTINGS, later=True))
+    assert books.db.read(backlog.unjudged) == [node.id]
+    books.db.write(lambda tx: intake.catch_up(tx, node.id, SETTINGS))
+    assert set(books.active(node)) == {"host-full"}

@@ -10,7 +10,7 @@ from ostler.db.tx import Tx
 from ostler.faults.model import Fault
 from ostler.faults.monitored import fault
 from ostler.health import intake, levels, store
-from ostler.health.model import HealthSettings
+from ostler.health.model import FaultRule, HealthSettings
 from ostler.nodes import store as nodes
 from ostler.nodes.model import Node
 from ostler.wire.agent import Heartbeat, Report, Signal
@@ -148,3 +148,16 @@ def test_a_census_ends_what_it_does_not_name_and_nothing_of_others(
 def test_what_is_said_after_a_census_stands(db: Database, node: Node) -> None:
     say(db, node, 1, _census(), _said("hot"))
     assert active(db, node) == {"gpu-hot"}
+
+
+def test_what_an_operators_rule_makes_nothing_of_is_not_said_at_every_look(
+    db: Database, node: Node, clock: ManualClock
+) -> None:
+    silenced = HealthSettings(rules={"bmc-hot": FaultRule(action="none")})
+    for _ in range(5):
+        db.write(lambda tx: levels.converge(tx, node.id, "bmc", [HOT], silenced))
+        clock.advance(60)
+    assert (signals(db, node), active(db, node)) == (1, set())
+    clock.advance(levels.AGAIN_S)
+    db.write(lambda tx: levels.converge(tx, node.id, "bmc", [HOT], silenced))
+    assert signals(db, node) == 2

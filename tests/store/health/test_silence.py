@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from ostler.db.tx import Tx
 from ostler.faults.model import Action, Severity
-from ostler.health import store
+from ostler.health import silence, store
 from ostler.health.silence import SELF, SilenceWatch
 from ostler.nodes import store as nodes
 from ostler.nodes.model import Condition, Node, State
@@ -132,3 +135,25 @@ def test_a_node_that_never_had_an_agent_is_not_silent(site: Site) -> None:
     site.books.add()
     site.look()
     assert site.silent() == []
+
+
+def test_a_silence_that_is_written_in_parts_is_one_incident(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transaction is about the whole fleet: its heartbeats wait for the same writer."""
+    monkeypatch.setattr(silence, "AT_ONCE", 2)
+    parts: list[int] = []
+    write = site.books.db.write
+
+    def counted(use_case: Callable[[Tx], object]) -> object:
+        before = len(site.silent())
+        answer = write(use_case)
+        parts.append(abs(len(site.silent()) - before))
+        return answer
+
+    monkeypatch.setattr(site.books.db, "write", counted)
+    site.look(heard=0)
+    assert (max(parts), len(site.silent()), site.incidents()) == (2, 5, [(SELF, True)])
+    rows = site.books.db.read(store.incidents)
+    assert rows[0]["summary"].startswith("5 of 5 nodes are silent")
+    parts.clear()
+    site.look(heard=5)
+    assert (max(parts), site.silent(), site.incidents()) == (2, [], [(SELF, False)])

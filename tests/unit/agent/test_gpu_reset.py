@@ -304,3 +304,29 @@ def test_nothing_but_an_address_is_taken(world: World, arguments: dict[str, Json
 def test_force_is_true_or_false(world: World) -> None:
     with pytest.raises(BadInput, match="'force' is true or false"):
         verb(world).start(Order("o1", "reset-gpu", {"device": ADDRESS, "force": "yes"}))
+
+
+def test_two_resets_are_one_after_the_other(world: World) -> None:
+    """What the first starts again would take the GPU while the second resets it."""
+    other = "0000:2b:00.0"
+    gpu = world.proc / "driver/nvidia/gpus" / other
+    gpu.mkdir(parents=True)
+    (gpu / "information").write_text("Device Minor: \t 4\n")
+    both = verb(world)
+    left = [both.start(Order(f"o{n}", "reset-gpu", {"device": device})) for n, device in enumerate((ADDRESS, other))]
+    results = []
+    for _ in range(1000):
+        for execution in list(left):
+            if (result := execution.poll()) is not None:
+                left.remove(execution)
+                results.append(result.verdict)
+    assert results == [Verdict.PASSED, Verdict.PASSED]
+    assert world.log == WHOLE + [line.replace(ADDRESS, other) for line in WHOLE]
+
+
+def test_a_reset_that_is_stopped_lets_the_next_one_begin(world: World) -> None:
+    both = verb(world)
+    first, second = (both.start(Order(f"o{n}", "reset-gpu", {"device": ADDRESS})) for n in (1, 2))
+    assert (first.poll(), second.poll()) == (None, None)
+    first.stop()
+    assert any(second.poll() is not None for _ in range(1000))

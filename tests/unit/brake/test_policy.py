@@ -84,3 +84,8 @@ def test_the_wait_is_until_the_oldest_leaves_the_window() -> None:
     verdict = held_by(Request("a", R1), DEFAULT_RULES, permits, {"fleet": 10_000}, NOW)
     assert verdict is not None
     assert verdict[1] == pytest.approx(600)
+
+
+def test_none_per_window_holds_the_first() -> None:
+    held = held_by(Request("n1", FLEET), [Rule("fleet", per_window=0, window_s=600.0)], [], {}, NOW)
+    assert held is not None and held[1] == 600.0, held

@@ -85,3 +85,11 @@ def test_the_last_words_of_a_run(output: str, expected: list[tuple[str, Verdict]
 def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         VerificationSettings(**wrong)
+
+
+def test_what_a_database_would_not_take_is_replaced() -> None:
+    """The text comes from a node; PostgreSQL refuses NUL, and JSON knows no NaN."""
+    said = '{"checks":[{"name":"gemm","verdict":"failed","measured":{"a":NaN,"b":"\\u0000","c":[1,Infinity]},"message":"x\\u0000"}]}'
+    (one,) = read_results(IdleView(IdlePhase.ENDED, said, 1), ["gemm"])
+    assert (one.verdict, one.message) == (Verdict.FAILED, "x\ufffd")
+    assert one.measured == {"a": "nan", "b": "\ufffd", "c": [1, "inf"]}

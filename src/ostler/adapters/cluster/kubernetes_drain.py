@@ -1,4 +1,4 @@
-"""Drains on Kubernetes: asking the pods of one node to leave. Called by `KubernetesCluster.drain`. See ADR 013.
+"""Drains on Kubernetes: asking the pods of one node to leave. Called by `KubernetesCluster.drain`. See ADR 011.
 
 A drain has no memory that matters: every call lists the pods, asks those that have not been asked, and says what is
 left. Requests go out side by side, because one after the other is what makes draining slow in the field.

@@ -1,4 +1,4 @@
-"""Idle runs on Kubernetes: checks in a pod that gives way to any other. Called by `KubernetesCluster`. See ADR 013.
+"""Idle runs on Kubernetes: checks in a pod that gives way to any other. Called by `KubernetesCluster`. See ADR 011.
 
 The pod holds all GPUs of its node at the lowest priority, so the scheduler itself removes it when work arrives, within
 a grace period of at most 5 seconds. It is bound by affinity, not by `nodeName`: what the scheduler has not placed it

@@ -1,6 +1,6 @@
 """Slurm behind the port, through its own commands. Opened by `ground.clusters` for a `[clusters.NAME]` of kind `slurm`.
 
-A Slurm node has one drain and one reason. Ours is a drain whose reason is exactly what Ostler wrote (ADR 014); where
+A Slurm node has one drain and one reason. Ours is a drain whose reason is exactly what Ostler wrote (ADR 012); where
 somebody else drained the node, or put it down, theirs stays and `cordon` does nothing: the node is kept off work, and
 `cordoned` says `others` until they let go. Nodes carry the same names in Slurm and in Ostler.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ostler.adapters.pager.port import Page
-from ostler.core.errors import Unreachable
+from ostler.core.errors import BadInput, Unreachable
 
 
 @dataclass
@@ -15,7 +15,10 @@ class FakePager:
 
     name: str = "fake"
     repeat_s: float = 0.0
+    most_at_once: int = 500
     unreachable: bool = False
+    refuses: frozenset[str] = frozenset()
+    """Keys of pages that it does not take."""
     sent: list[Page] = field(default_factory=list)
 
     @property
@@ -26,6 +29,8 @@ class FakePager:
     def send(self, pages: Sequence[Page]) -> None:
         if self.unreachable:
             raise Unreachable("It does not answer: connection refused.", where=self.name)
+        if wrong := [page.key for page in pages if page.key in self.refuses]:
+            raise BadInput(f"It does not take {wrong[0]}.", where=self.name)
         self.sent += pages
 
     def close(self) -> None:

@@ -20,8 +20,6 @@ PAGERDUTY_URL = "https://events.pagerduty.com/v2/enqueue"
 _TIMEOUT = httpx2.Timeout(10.0, connect=5.0)
 _LIVES = 4
 """An alert ends so many repeats after it was last sent."""
-_MOST = 500
-"""Alerts of one request."""
 
 
 class _Client:
@@ -61,6 +59,7 @@ class Alertmanager:
     """`Pager` over one Alertmanager (or anything that takes its v2 API, Grafana's included)."""
 
     repeat_s = 60.0
+    most_at_once = 500
 
     def __init__(self, url: str, real: Callable[[], float], *, generator: str = "") -> None:
         self._url = url.rstrip("/") + "/api/v2/alerts"
@@ -75,8 +74,7 @@ class Alertmanager:
 
     def send(self, pages: Sequence[Page]) -> None:
         now = self._real()
-        for start in range(0, len(pages), _MOST):
-            self._client.post(self._url, [self._alert(page, now) for page in pages[start : start + _MOST]])
+        self._client.post(self._url, [self._alert(page, now) for page in pages])
 
     def close(self) -> None:
         self._client.close()
@@ -96,6 +94,7 @@ class PagerDuty:
     """`Pager` over PagerDuty's Events API v2, with one integration's routing key."""
 
     repeat_s = 0.0
+    most_at_once = 1  # an event each, and some 120 a minute are taken
 
     def __init__(self, routing_key: str, *, url: str = PAGERDUTY_URL, client_url: str = "") -> None:
         self._key = routing_key

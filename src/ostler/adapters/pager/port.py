@@ -47,6 +47,11 @@ class Pager(Protocol):
         """Real seconds after which a page that stands is sent again; 0: once is enough."""
         ...
 
+    @property
+    def most_at_once(self) -> int:
+        """Pages of one `send`, at most: what fails, fails for all of these and no others."""
+        ...
+
     def send(self, pages: Sequence[Page]) -> None:
         """Tell about pages that stand or are over. Safe to repeat."""
         ...

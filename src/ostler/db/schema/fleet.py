@@ -52,7 +52,7 @@ node = sa.Table(
     text("service", "managed"),  # managed or unmanaged
     maybe("bmc_address"),  # base URL of the Redfish service
     maybe("bmc_secret"),  # reference to the credentials, never the credentials
-    sa.Column("state", sa.String, nullable=False, index=True),
+    sa.Column("state", sa.String, nullable=False),
     at("state_since"),
     maybe_at("state_deadline"),
     maybe("pending_state"),  # decided, not yet acted on
@@ -70,6 +70,9 @@ node = sa.Table(
     flag("busy"),  # a workload runs, as far as agent or cluster say
     json("inventory"),  # wire.agent.Inventory as last reported
     at("created_at"),
+    sa.Index("ix_node_state_sku_driver", "state", "sku", "driver"),  # counts of peers read nothing else
+    sa.Index("ix_node_cordon_checked_at", "cordon_checked_at"),
+    sa.Index("ix_node_cordoned_cordon_checked_at", "cordoned", "cordon_checked_at"),
     comment="One server; everything but the id is an attribute that may change",
 )
 

@@ -145,6 +145,7 @@ decision = sa.Table(
     maybe("job_id"),
     at("at"),
     sa.Index("ix_decision_node_id_at", "node_id", "at"),
+    sa.Index("ix_decision_finding_id_at", "finding_id", "at"),
     sa.Index("ix_decision_serial_at", "serial", "at"),
     comment="What remediation decided about a finding, and why",
 )

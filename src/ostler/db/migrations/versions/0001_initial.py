@@ -369,9 +369,11 @@ def upgrade() -> None:
         sa.UniqueConstraint("serial", name=op.f("uq_node_serial")),
         comment="One server; everything but the id is an attribute that may change",
     )
+    op.create_index("ix_node_cordon_checked_at", "node", ["cordon_checked_at"], unique=False)
+    op.create_index("ix_node_cordoned_cordon_checked_at", "node", ["cordoned", "cordon_checked_at"], unique=False)
     op.create_index(op.f("ix_node_pool"), "node", ["pool"], unique=False)
     op.create_index(op.f("ix_node_slot"), "node", ["slot"], unique=False)
-    op.create_index(op.f("ix_node_state"), "node", ["state"], unique=False)
+    op.create_index("ix_node_state_sku_driver", "node", ["state", "sku", "driver"], unique=False)
     op.create_table(
         "agent_certificate",
         sa.Column("fingerprint", sa.String(), nullable=False),
@@ -516,6 +518,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_decision")),
         comment="What remediation decided about a finding, and why",
     )
+    op.create_index("ix_decision_finding_id_at", "decision", ["finding_id", "at"], unique=False)
     op.create_index("ix_decision_node_id_at", "decision", ["node_id", "at"], unique=False)
     op.create_index("ix_decision_serial_at", "decision", ["serial", "at"], unique=False)
     op.create_table(
