@@ -137,15 +137,17 @@ class BmcWatch:
 
     def counts(self) -> Counts:
         with self._lock:
-            late = sorted(self._late)
-            return Counts(
-                watched=len(self._targets),
-                silent=sum(1 for one in list(self._targets.values()) if self._is_silent(one)),
-                polls=self._polls,
-                failures=self._failed,
-                running=self._running,
-                late_p99_s=late[len(late) * 99 // 100] if late else 0.0,
-            )
+            late = list(self._late)
+            targets, polls, failures, running = list(self._targets.values()), self._polls, self._failed, self._running
+        late.sort()
+        return Counts(
+            watched=len(targets),
+            silent=sum(1 for one in targets if self._is_silent(one)),
+            polls=polls,
+            failures=failures,
+            running=running,
+            late_p99_s=late[len(late) * 99 // 100] if late else 0.0,
+        )
 
     def forget_lateness(self) -> None:
         """Count lateness from now on: for benchmarks, after the first round."""

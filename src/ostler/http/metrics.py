@@ -5,16 +5,17 @@ Read from the database at each scrape with a few counting queries; nothing is co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import sqlalchemy as sa
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ostler.core.errors import OstlerError
 from ostler.db.engine import Database
 from ostler.db.schema import agent_order, delivery, finding, incident, job, node, permit, ticket
 from ostler.db.tx import Tx
+from ostler.health.bmc_watch import Counts
 from ostler.http.operator import Loop
 from ostler.nodes.model import State
 
@@ -31,17 +32,18 @@ _OPEN = {
 
 
 class FleetMetrics(Collector):
-    """A Prometheus collector; register it on the operator listener's registry."""
+    """A Prometheus collector; register it on the operator listener's registry. `bmcs`: how the BMC watch is doing."""
 
-    def __init__(self, db: Database, loops: Sequence[Loop]) -> None:
+    def __init__(self, db: Database, loops: Sequence[Loop], bmcs: Callable[[], Counts] | None = None) -> None:
         self._db = db
         self._loops = loops
+        self._bmcs = bmcs
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Nothing ahead of time: registering must not read the database."""
         return ()
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def collect(self) -> Iterable[Metric]:
         ages = GaugeMetricFamily(
             "ostler_loop_age_seconds", "Real seconds since a loop's last success; absent: never", labels=["loop"]
         )
@@ -49,6 +51,8 @@ class FleetMetrics(Collector):
             if (age := loop.age()) is not None:
                 ages.add_metric([loop.name], age)
         yield ages
+        if self._bmcs is not None:
+            yield from _watch(self._bmcs())
         try:
             states, counts = self._db.read(_counted)
         except OstlerError:
@@ -61,6 +65,17 @@ class FleetMetrics(Collector):
         yield fleet
         for name, (text, _table, _where) in _OPEN.items():
             yield GaugeMetricFamily(name, text, value=counts[name])
+
+
+def _watch(counts: Counts) -> Iterable[Metric]:
+    """Of the BMC watch of this process: all nothing in a replica that does not hold its lease."""
+    yield GaugeMetricFamily("ostler_bmcs_watched", "BMCs that this process polls", value=counts.watched)
+    yield GaugeMetricFamily("ostler_bmcs_silent", "BMCs among them that do not answer", value=counts.silent)
+    yield GaugeMetricFamily("ostler_bmc_polls_running", "Polls of BMCs under way", value=counts.running)
+    late = "Domain seconds between being due and being asked, p99 of the last polls"
+    yield GaugeMetricFamily("ostler_bmc_poll_late_p99_seconds", late, value=counts.late_p99_s)
+    yield CounterMetricFamily("ostler_bmc_polls", "Polls of BMCs since the start", value=counts.polls)
+    yield CounterMetricFamily("ostler_bmc_polls_failed", "Polls that were not answered", value=counts.failures)
 
 
 def _counted(tx: Tx) -> tuple[dict[str, int], dict[str, int]]:

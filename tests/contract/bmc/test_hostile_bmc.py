@@ -435,3 +435,7 @@ def test_a_pinned_certificate_is_the_only_one_taken(tmp_path: Path) -> None:
             assert bmc.power_state() is PowerState.OFF
         with RedfishBmcs(QUICK, ca_file=str(tmp_path / "ca" / "ca.pem")).open(bmc.address, CREDENTIALS) as checked:
             assert checked.power_state() is PowerState.OFF
+        Authority.open(tmp_path / "other", SystemClock())
+        other = RedfishBmcs(QUICK, ca_file=str(tmp_path / "other" / "ca.pem"))
+        with other.open(bmc.address, CREDENTIALS) as checked, pytest.raises(Permanent, match="TLS certificate"):
+            checked.power_state()

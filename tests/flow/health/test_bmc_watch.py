@@ -13,6 +13,8 @@ from ostler.adapters.bmc.fake import FakeBmc
 from ostler.adapters.bmc.port import (
     Bmc,
     BmcInventory,
+    Board,
+    Cpu,
     Credentials,
     Health,
     LogEntry,
@@ -24,6 +26,7 @@ from ostler.adapters.bmc.port import (
 from ostler.adapters.bmc.redfish import RedfishBmcs
 from ostler.brake import service as brake
 from ostler.brake.pause_file import PauseFile
+from ostler.breakfix.parts import parts_of
 from ostler.core.clock import ManualClock
 from ostler.db.engine import Database
 from ostler.faults.monitored import fault
@@ -378,13 +381,16 @@ def test_supplies_and_firmware_each_hour(new_world: NewWorld) -> None:
     supply = [Psu("PSU_0", "", "", None, Health.OK), Psu("PSU_1", "", "", None, Health.OK)]
     bmc.firmware = {"BIOS": "1.0"}
     world.declared = {"BIOS": "1.0"}
-    bmc.inventory = BmcInventory(bmc.identity, None, (), (), (), tuple(supply), ())
+    board, cpu = Board("HGX_Chassis_0", "HGX", "B1"), Cpu("CPU_0", "Grace", 72, "C1")
+    bmc.inventory = BmcInventory(bmc.identity, None, (cpu,), (), (), tuple(supply), (), boards=(board,))
     world.watch.run_due()
     world.poll(61)
     assert world.standing(node) == set()
     firmware, inventory = world.fleet.db.read(lambda tx: bmc_store.parts(tx, node.id))
     assert firmware == {"BIOS": "1.0"}
     assert [one["name"] for one in inventory["psus"]] == ["PSU_0", "PSU_1"]
+    serials = {(part.kind, part.name): part.serial for part in parts_of({}, inventory, firmware)}
+    assert (serials["baseboard", "HGX_Chassis_0"], serials["cpu", "CPU_0"]) == ("B1", "C1")
     world.watch.stop()
     world.watch = world.new_watch("one")
     world.watch.run_due()

@@ -159,7 +159,9 @@ def test_the_server_hands_out_guarded_bmcs_only() -> None:
         isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "GuardedBmc"
         for value in returns
     )
-    opened = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node) == "through.open"]
+    opened = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node) == "through.open"
+    ]
     others = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "open"]
     assert {ast.unparse(node) for node in others} <= {"through.open", "Authority.open", "config.console.open"}
     assert len(opened) == 1 and opener.lineno < opened[0].lineno <= (opener.end_lineno or 0)

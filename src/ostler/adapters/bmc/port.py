@@ -106,6 +106,7 @@ class Cpu:
     name: str
     model: str
     cores: int | None
+    serial: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ class Nic:
     name: str
     mac: str
     """Lower case, colons: `52:54:00:12:34:56`."""
+    serial: str = ""
+    """Of the adapter that it is on: its ports share it."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,15 @@ class Drive:
 
 
 @dataclass(frozen=True)
+class Board:
+    """A baseboard or another board with a serial number of its own."""
+
+    name: str
+    model: str
+    serial: str
+
+
+@dataclass(frozen=True)
 class BmcInventory:
     """What the BMC sees in the chassis. A part it does not see is absent: no number is invented."""
 
@@ -152,7 +164,8 @@ class BmcInventory:
     psus: tuple[Psu, ...]
     drives: tuple[Drive, ...]
     unread: tuple[str, ...] = ()
-    """Resources that the BMC lists but did not serve: with any here, what is missing above proves nothing."""
+    """Resources that the BMC lists but did not serve: with any here, what is missing here proves nothing."""
+    boards: tuple[Board, ...] = ()
 
 
 @dataclass(frozen=True)

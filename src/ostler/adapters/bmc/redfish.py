@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from ostler.adapters.bmc import redfish_read
+from ostler.adapters.bmc import redfish_read, redfish_sensors
 from ostler.adapters.bmc.port import (
     Bmc,
     BmcInventory,
@@ -25,10 +26,12 @@ from ostler.adapters.bmc.port import (
     UpdateTask,
     require_permit,
 )
+from ostler.adapters.bmc.redfish_sensors import Places
 from ostler.adapters.bmc.redfish_transport import Limits
 from ostler.adapters.bmc.redfish_tree import (
     ROOT,
     Document,
+    Quirks,
     Tree,
     child,
     children,
@@ -84,42 +87,59 @@ class RedfishBmc:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._host: str | None = None
+        self._quirks = Quirks()
+        self._places: Places | None = None
+        self._learnt = 0.0
+        """When (monotonic) what is remembered of the tree was begun, and after how many renewals of the session."""
+        self._renewals = 0
 
     @property
     def address(self) -> str:
         return self._wire.address
 
+    def _tree(self) -> Tree:
+        """For one operation; what is remembered of the service is forgotten first when it is due."""
+        now = time.monotonic()
+        if self._wire.renewals != self._renewals or now - self._learnt >= self._wire.limits.layout_seconds:
+            self._renewals, self._learnt = self._wire.renewals, now
+            self._host, self._places, self._quirks = None, None, Quirks()
+        return Tree(self._wire, self._quirks)
+
     def _system(self, tree: Tree) -> tuple[str, Document]:
-        """The host's path, found once per conversation, and its document, fresh."""
-        if self._host is None:
-            self._host, document = host_system(tree, self.address)
-            return self._host, document
-        return self._host, tree.get(self._host)
+        """The host's path, which is remembered, and its document, fresh."""
+        if self._host is not None:
+            try:
+                return self._host, tree.get(self._host)
+            except NotFound:
+                self._host = None
+        self._host, document = host_system(tree, self.address)
+        return self._host, document
 
     def identity(self) -> Identity:
-        tree = Tree(self._wire)
+        tree = self._tree()
         return redfish_read.identity(tree, self._system(tree)[1])
 
     def power_state(self) -> PowerState:
-        return _POWER.get(text(self._system(Tree(self._wire))[1], "PowerState"), PowerState.UNKNOWN)
+        return _POWER.get(text(self._system(self._tree())[1], "PowerState"), PowerState.UNKNOWN)
 
     def inventory(self) -> BmcInventory:
-        tree = Tree(self._wire)
+        tree = self._tree()
         return redfish_read.inventory(tree, self._system(tree)[1])
 
     def sensors(self) -> tuple[Sensor, ...]:
-        return tuple(redfish_read.sensors(Tree(self._wire)))
+        found, self._places = redfish_sensors.sensors(self._tree(), self._places)
+        return found
 
     def firmware(self) -> tuple[FirmwareItem, ...]:
-        return redfish_read.firmware(Tree(self._wire))
+        return redfish_read.firmware(self._tree())
 
     def event_log(self, after: str = "") -> EventLog:
-        tree = Tree(self._wire)
+        tree = self._tree()
         return redfish_read.event_log(tree, self._system(tree)[1], after)
 
     def reset(self, kind: ResetKind, *, permit: PermitId) -> None:
         require_permit(permit, f"Reset ({kind})", self.address)
-        tree = Tree(self._wire)
+        tree = self._tree()
         path, system = self._system(tree)
         power = _POWER.get(text(system, "PowerState"), PowerState.UNKNOWN)
         if (kind, power) in ((ResetKind.ON, PowerState.ON), (ResetKind.OFF, PowerState.OFF)):
@@ -134,7 +154,7 @@ class RedfishBmc:
 
     def reset_bmc(self, *, permit: PermitId) -> None:
         require_permit(permit, "Reset of the BMC", self.address)
-        tree = Tree(self._wire)
+        tree = self._tree()
         path, manager = self._manager(tree)
         action = child(manager, "Actions", "#Manager.Reset")
         allowed = texts(action, "ResetType@Redfish.AllowableValues") or self._allowed(tree, action, "ResetType")
@@ -158,7 +178,7 @@ class RedfishBmc:
 
     def boot_once(self, target: BootTarget, *, permit: PermitId) -> None:
         require_permit(permit, f"Boot override ({target})", self.address)
-        path, system = self._system(Tree(self._wire))
+        path, system = self._system(self._tree())
         allowed = texts(child(system, "Boot"), "BootSourceOverrideTarget@Redfish.AllowableValues")
         wanted = _BOOT[target]
         if target is BootTarget.NONE:
@@ -174,7 +194,7 @@ class RedfishBmc:
         scheme = urlsplit(image_url).scheme if image_url.isprintable() and " " not in image_url else ""
         if scheme not in ("http", "https"):
             raise BadInput(f"{image_url!r} is no http(s) address of an image.", where=self.address)
-        tree = Tree(self._wire)
+        tree = self._tree()
         paths = {item.component: path for item, path in redfish_read.firmware_paths(tree)}
         if component not in paths:
             raise NotFound(f"The BMC knows no firmware component {component!r}.", where=self.address)

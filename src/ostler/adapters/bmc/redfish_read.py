@@ -1,7 +1,6 @@
-"""Redfish documents to the port's values: inventory, sensors, logs. Called by `redfish.py`; asks through a `Tree`.
+"""Redfish documents to the port's values: inventory, firmware, logs. Called by `redfish.py`; asks through a `Tree`.
 
-Property names: DMTF Redfish Schema Bundle 2025.4 (DSP8010). Both generations of sensors are read: collections called
-`Sensors`, and the older `Thermal` and `Power` resources where a chassis has no collection.
+Property names: DMTF Redfish Schema Bundle 2025.4 (DSP8010). Readings are in `redfish_sensors.py`.
 """
 
 from __future__ import annotations
@@ -9,10 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ostler.adapters.bmc.port import (
     BmcInventory,
+    Board,
     Cpu,
     Drive,
     EventLog,
@@ -23,8 +24,6 @@ from ostler.adapters.bmc.port import (
     LogEntry,
     Nic,
     Psu,
-    Sensor,
-    SensorKind,
 )
 from ostler.adapters.bmc.redfish_tree import (
     ROOT,
@@ -41,23 +40,8 @@ from ostler.adapters.bmc.redfish_tree import (
     whole,
 )
 
-_KINDS = {
-    "temperature": SensorKind.TEMPERATURE,
-    "rotational": SensorKind.FAN,
-    "power": SensorKind.POWER,
-    "voltage": SensorKind.VOLTAGE,
-    "current": SensorKind.CURRENT,
-    "energyjoules": SensorKind.ENERGY,
-    "energykwh": SensorKind.ENERGY,
-    "energywh": SensorKind.ENERGY,
-}
-_UNITS = {
-    SensorKind.TEMPERATURE: "Cel",
-    SensorKind.FAN: "RPM",
-    SensorKind.POWER: "W",
-    SensorKind.VOLTAGE: "V",
-    SensorKind.CURRENT: "A",
-}
+_BOARDS = ("Module", "Component", "Card", "Zone", "")
+"""Chassis types of boards (Chassis schema 1.25; NVIDIA calls its GPU baseboard a zone). A system has none."""
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 _LOGS = frozenset({"sel", "eventlog", "iml", "faultlog", "faultlist", "log", "log1", "xid"})
 """Logs of hardware events, by id. Dumps, journals and life-cycle logs hold thousands of lines about the BMC itself."""
@@ -81,15 +65,19 @@ def inventory(tree: Tree, system: Document) -> BmcInventory:
     """All parts, over all systems and chassis: the GPUs of an HGX board belong to a system of their own."""
     root = tree.get(ROOT)
     cpus, gpus = _processors(tree, root, system)
-    chassis = [doc for _, doc in tree.members(link(root, "Chassis"))]
+    boxes = list(tree.members(link(root, "Chassis")))
+    chassis = [doc for _, doc in boxes]
+    host = identity(tree, system)
+    named = {host.serial, text(system, "SerialNumber"), *(cpu.serial for cpu in cpus), *(gpu.serial for gpu in gpus)}
     return BmcInventory(
-        identity=identity(tree, system),
+        identity=host,
         memory_gib=number(child(system, "MemorySummary"), "TotalSystemMemoryGiB"),
         cpus=tuple(cpus),
         gpus=tuple(gpus),
-        nics=tuple(_nics(tree, system, chassis)),
+        nics=_nics(tree, system, chassis),
         psus=tuple(psu for doc in chassis for psu in _psus(tree, doc)),
         drives=tuple(_drives(tree, system)),
+        boards=tuple(_boards([*boxes, *tree.members(link(root, "Systems"))], named)),
         unread=tuple(tree.unread),
     )
 
@@ -108,24 +96,44 @@ def _processors(tree: Tree, root: Document, host: Document) -> tuple[list[Cpu], 
                 gpu = Gpu(name, text(doc, "Model"), text(doc, "SerialNumber"), text(doc, "UUID").lower())
                 gpus.setdefault(gpu.serial or where, gpu)
             elif kind == "CPU" and is_host:
-                cpus.append(Cpu(name, text(doc, "Model"), whole(doc, "TotalCores")))
+                cpus.append(Cpu(name, text(doc, "Model"), whole(doc, "TotalCores"), text(doc, "SerialNumber")))
     return cpus, list(gpus.values())
 
 
-def _nics(tree: Tree, system: Document, chassis: list[Document]) -> Iterator[Nic]:
-    seen: set[str] = set()
+def _nics(tree: Tree, system: Document, chassis: list[Document]) -> tuple[Nic, ...]:
+    """By address: the host's interfaces, then the functions of adapters, which know the adapter's serial."""
+    found: dict[str, Nic] = {}
     for where, doc in tree.members(link(system, "EthernetInterfaces")):
-        mac = (text(doc, "MACAddress") or text(doc, "PermanentMACAddress")).lower().replace("-", ":")
-        if _MAC.fullmatch(mac) and mac not in seen:
-            seen.add(mac)
-            yield Nic(text(doc, "Id") or name_of(where), mac)
+        mac = _mac(text(doc, "MACAddress") or text(doc, "PermanentMACAddress"))
+        if mac:
+            found.setdefault(mac, Nic(text(doc, "Id") or name_of(where), mac))
     for box in chassis:
         for _, adapter in tree.members(link(box, "NetworkAdapters")):
+            serial = text(adapter, "SerialNumber")
             for where, function in tree.members(link(adapter, "NetworkDeviceFunctions")):
-                mac = text(child(function, "Ethernet"), "MACAddress").lower().replace("-", ":")
-                if _MAC.fullmatch(mac) and mac not in seen:
-                    seen.add(mac)
-                    yield Nic(text(function, "Id") or name_of(where), mac)
+                mac = _mac(text(child(function, "Ethernet"), "MACAddress"))
+                if mac:
+                    known = found.get(mac) or Nic(text(function, "Id") or name_of(where), mac)
+                    found[mac] = replace(known, serial=known.serial or serial)
+    return tuple(found.values())
+
+
+def _mac(said: str) -> str:
+    mac = said.lower().replace("-", ":")
+    return mac if _MAC.fullmatch(mac) else ""
+
+
+def _boards(boxes: list[tuple[str, Document]], named: set[str]) -> Iterator[Board]:
+    """Chassis that are boards, and systems that are (a GPU baseboard), where the serial is no other part's.
+
+    A serial without a digit is a placeholder (`CPLDSerialNumber` on real NVIDIA boards).
+    """
+    seen = set(named)
+    for path, doc in boxes:
+        serial, kind = text(doc, "SerialNumber"), text(doc, "ChassisType")
+        if kind in _BOARDS and serial not in seen and any(letter.isdigit() for letter in serial):
+            seen.add(serial)
+            yield Board(text(doc, "Id") or name_of(path), text(doc, "Model"), serial)
 
 
 def _psus(tree: Tree, chassis: Document) -> Iterator[Psu]:
@@ -152,62 +160,6 @@ def _drives(tree: Tree, system: Document) -> Iterator[Drive]:
             if doc and text(child(doc, "Status"), "State") != "Absent":
                 name = text(doc, "Id") or name_of(path)
                 yield Drive(name, text(doc, "Model"), text(doc, "SerialNumber"), whole(doc, "CapacityBytes"))
-
-
-def sensors(tree: Tree) -> Iterator[Sensor]:
-    """Every reading of every chassis. What cannot be read is a sensor without a value and of unknown health."""
-    for path, chassis in tree.members(link(tree.get(ROOT), "Chassis")):
-        box = name_of(path)
-        collection = link(chassis, "Sensors")
-        if not chassis:
-            yield _unknown(box, box)
-        elif collection is not None:
-            before = len(tree.unread)
-            for where, doc in tree.members(collection):
-                yield _sensor(doc, box, where) if doc else _unknown(name_of(where), box)
-            if collection in tree.unread[before:]:
-                yield _unknown("Sensors", box)
-        else:
-            yield from _older_sensors(tree, chassis, box)
-        yield from _leaks(tree, chassis, box)
-
-
-def _unknown(name: str, box: str) -> Sensor:
-    return Sensor(name, box, SensorKind.OTHER, None, "", None, Health.UNKNOWN)
-
-
-def _sensor(doc: Document, box: str, where: str) -> Sensor:
-    kind = _KINDS.get(text(doc, "ReadingType").lower(), SensorKind.OTHER)
-    limit = number(child(doc, "Thresholds", "UpperCritical"), "Reading")
-    unit = text(doc, "ReadingUnits", 20)
-    return Sensor(text(doc, "Id") or name_of(where), box, kind, number(doc, "Reading"), unit, limit, health(doc))
-
-
-def _older_sensors(tree: Tree, chassis: Document, box: str) -> Iterator[Sensor]:
-    thermal, power = tree.find(link(chassis, "Thermal")), tree.find(link(chassis, "Power"))
-    groups = (
-        (SensorKind.TEMPERATURE, children(thermal, "Temperatures"), "ReadingCelsius"),
-        (SensorKind.FAN, children(thermal, "Fans"), "Reading"),
-        (SensorKind.VOLTAGE, children(power, "Voltages"), "ReadingVolts"),
-        (SensorKind.POWER, children(power, "PowerControl"), "PowerConsumedWatts"),
-    )
-    for kind, items, reading in groups:
-        for index, doc in enumerate(items):
-            name = text(doc, "Name") or text(doc, "FanName") or f"{kind}_{index}"
-            unit = text(doc, "ReadingUnits", 20) or _UNITS[kind]
-            limit = number(doc, "UpperThresholdCritical")
-            yield Sensor(name, box, kind, number(doc, reading), unit, limit, health(doc))
-
-
-def _leaks(tree: Tree, chassis: Document, box: str) -> Iterator[Sensor]:
-    """Leak detectors (LeakDetector schema, Redfish 2023.1): wet is 1, dry is 0, anything unclear is no value."""
-    thermal = link(chassis, "ThermalSubsystem")
-    detection = tree.find(link(tree.find(thermal), "LeakDetection")) if thermal else {}
-    for where, doc in tree.members(link(detection, "LeakDetectors")):
-        state = text(doc, "DetectorState").lower()
-        value = {"ok": 0.0, "warning": 1.0, "critical": 1.0}.get(state)
-        level = {"ok": Health.OK, "warning": Health.WARNING, "critical": Health.CRITICAL}.get(state, Health.UNKNOWN)
-        yield Sensor(text(doc, "Id") or name_of(where), box, SensorKind.LEAK, value, "", None, level)
 
 
 def firmware(tree: Tree) -> tuple[FirmwareItem, ...]:

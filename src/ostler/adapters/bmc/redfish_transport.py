@@ -11,6 +11,7 @@ import contextlib
 import functools
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.response import HTTPResponse
+from urllib3.util.ssl_ import create_urllib3_context
 
 from ostler.adapters.bmc.redfish_exchange import REDIRECTS, Dropped, Misbehaved, Reply, TooSlow, exchange, unpacked
 
@@ -42,6 +44,8 @@ class Limits:
     resources: int = 4000
     """Resources one operation may read; a whole 8-GPU tree has about 1,000."""
     operation_seconds: float = 180.0
+    layout_seconds: float = 3600.0
+    """How long a conversation believes what it looked up of the tree: the host, where sensors stand."""
 
 
 def printable(value: object, limit: int = 200) -> str:
@@ -56,13 +60,15 @@ def printable(value: object, limit: int = 200) -> str:
 class BoundedAdapter(HTTPAdapter):
     """`requests`' transport with a ceiling on time and size, and no way elsewhere."""
 
-    def __init__(self, limits: Limits, fingerprint: str | None) -> None:
+    def __init__(self, limits: Limits, fingerprint: str | None, ca_file: str | None) -> None:
         self._limits = limits
         self._fingerprint = fingerprint
+        self._ca_file = ca_file
         self._pool: HTTPConnectionPool | None = None
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
+        pool_kwargs["ssl_context"] = _context(self._ca_file, self._fingerprint is not None)
         if self._fingerprint is not None:
             pool_kwargs["assert_fingerprint"] = self._fingerprint
         self.poolmanager = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **pool_kwargs)
@@ -157,6 +163,15 @@ class _DeadlineHttps(HTTPSConnection):
 
     def getresponse(self) -> Any:
         return _within(self.seconds, self.sock, super().getresponse)
+
+
+@functools.cache
+def _context(ca_file: str | None, pinned: bool) -> ssl.SSLContext:
+    """One for all BMCs that are checked alike: one for each connection loads the system's authorities, 20 ms a time.
+
+    urllib3 loads `ca_file` into it, and sets its checks anew with each connection: to the same, within one key.
+    """
+    return create_urllib3_context(cert_reqs=ssl.CERT_NONE if ca_file is None else ssl.CERT_REQUIRED)
 
 
 @functools.cache

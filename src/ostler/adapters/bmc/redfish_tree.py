@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ostler.adapters.bmc.port import Health
@@ -22,21 +23,23 @@ Document: TypeAlias = Mapping[str, Any]
 ROOT = "/redfish/v1/"
 _HEALTH = {"ok": Health.OK, "warning": Health.WARNING, "critical": Health.CRITICAL}
 _NOTHING: Document = {}
+_BROKEN_PROMISES = 3
+"""Collections that a service could not expand before it is not believed for the rest of the conversation."""
 
 
 def child(document: Document, *keys: str) -> Document:
     """The nested object at `keys`; empty when anything on the way is missing or no object."""
     at: Any = document
     for key in keys:
-        at = at.get(key) if isinstance(at, Mapping) else None
-    return at if isinstance(at, Mapping) else _NOTHING
+        at = at.get(key) if isinstance(at, dict) else None
+    return at if isinstance(at, dict) else _NOTHING
 
 
 def children(document: Document, *keys: str) -> tuple[Document, ...]:
     """The objects in the list at `keys`."""
     parent = child(document, *keys[:-1])
     found = parent.get(keys[-1])
-    return tuple(item for item in found if isinstance(item, Mapping)) if isinstance(found, list) else ()
+    return tuple(item for item in found if isinstance(item, dict)) if isinstance(found, list) else ()
 
 
 def text(document: Document, key: str, limit: int = 200) -> str:
@@ -89,14 +92,25 @@ def health(document: Document) -> Health:
     return _HEALTH.get(text(child(document, "Status"), "Health").lower(), Health.UNKNOWN)
 
 
+@dataclass(slots=True)
+class Quirks:
+    """How one service answers, as one conversation has learnt it."""
+
+    expands: bool | None = None
+    """Whether it says that it sends members along ($expand); None: not asked yet."""
+    plain: set[str] = field(default_factory=set)
+    """Collections where it said so and could not."""
+
+
 class Tree:
     """One operation's view of the service: each resource is read once, the number and the time are bounded."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, quirks: Quirks) -> None:
         self._wire = wire
+        self._quirks = quirks
         self._read: dict[str, Document] = {}
         self._deadline = time.monotonic() + wire.limits.operation_seconds
-        self._expands: bool | None = None
+        self._expands = True
         self.unread: list[str] = []
         """Paths that the service links to but did not serve."""
 
@@ -157,15 +171,21 @@ class Tree:
             page = path_of({"@odata.id": following})
 
     def _expanded(self, path: str) -> Document:
-        if self._expands is None:
-            expand = child(self.find(ROOT), "ProtocolFeaturesSupported", "ExpandQuery")
-            self._expands = expand.get("NoLinks") is True
-        if self._expands and "?" not in path:
-            try:
-                return self.get(f"{path}?$expand=.($levels=1)")
-            except (NotFound, Unavailable, BadInput):
-                self._expands = False  # it promised and cannot: plain reading for the rest
-        return self.find(path)
+        quirks = self._quirks
+        if quirks.expands is None:
+            expand = child(self.get(ROOT), "ProtocolFeaturesSupported", "ExpandQuery")
+            quirks.expands = expand.get("NoLinks") is True
+        if not (self._expands and quirks.expands) or "?" in path or path in quirks.plain:
+            return self.find(path)
+        try:
+            return self.get(f"{path}?$expand=.($levels=1)")
+        except (NotFound, Unavailable, BadInput):
+            self._expands = False  # it promised and cannot: plain reading for the rest of this operation
+        document = self.find(path)
+        if document:
+            quirks.plain.add(path)
+            quirks.expands = len(quirks.plain) < _BROKEN_PROMISES
+        return document
 
 
 def host_system(tree: Tree, address: str) -> tuple[str, Document]:

@@ -86,7 +86,7 @@ class Wire:
         self.address = base_url(address)
         self.limits = limits
         self._credentials = credentials
-        self._adapter = adapter = BoundedAdapter(limits, credentials.fingerprint)
+        self._adapter = adapter = BoundedAdapter(limits, credentials.fingerprint, ca_file)
         self._client = redfish.redfish_client(
             base_url=self.address,
             username=credentials.username,
@@ -101,6 +101,8 @@ class Wire:
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         self._logged_in = False
+        self.renewals = 0
+        """How often it had to log in again: after that, the service may be another."""
         self._head = b""
         """The header lines of a GET, with the token."""
 
@@ -191,6 +193,7 @@ class Wire:
         except (JsonDecodingError, KeyError, TypeError, AttributeError, ValueError, RecursionError, Warning):
             # the library reads the answers to a login unchecked
             raise BadInput("This does not answer a log-in as a Redfish service does.", where=self.address) from None
+        self.renewals += bool(self._head)
         self._head = self._head_lines()
         self._logged_in = True
 
