@@ -14,6 +14,7 @@ import structlog
 from ostler.acceptance import service, store
 from ostler.acceptance.model import AcceptanceSettings
 from ostler.acceptance.service import ACTOR, SEATRIAL, TEST, ZAP, job_key
+from ostler.brake import service as brake
 from ostler.core.errors import OstlerError
 from ostler.db.engine import Database
 from ostler.db.tx import Tx
@@ -91,6 +92,10 @@ def _leave_onboard(tx: Tx, node: Node) -> None:
 def _overdue(tx: Tx, node: Node) -> None:
     row = lifecycle.STATES[node.state]
     if node.state_deadline is None or node.state_deadline >= tx.now or row.deadline is None:
+        return
+    if brake.stopped(tx, node) is not None:
+        # Nothing could be done meanwhile: its time begins anew when the pause or the hands-on lock is over.
+        node_store.update(tx, node.id, {"state_deadline": tx.now + row.deadline})
         return
     hours = (tx.now - node.state_since) / 3600
     reason = f"in {node.state} for {hours:.1f} h; at most {row.deadline / 3600:g} h are planned"

@@ -128,6 +128,32 @@ def _grant(
     return permit
 
 
+def keep(tx: Tx, permit: PermitId, *, seconds: float = PERMIT_SECONDS) -> None:
+    """A holder that is still at its work keeps its permit; one that ran out meanwhile counts anew.
+
+    Raises `Held` when it ran out and a limit, a pause or a lock stands in the way now, `Refused` for no permit of ours.
+    """
+    tx.lock("brake")
+    store.release_expired(tx)
+    row = store.get(tx, permit)
+    if row is None:
+        raise Refused(f"{permit} is no permit.")
+    if row["released_at"] is None:
+        store.extend(tx, permit, tx.now + seconds)
+        return
+    node = nodes.get(tx, row["node_id"])
+    if (why := stopped(tx, node)) is not None:
+        raise Held(f"{row['action']} of {node.name} is held: {why}.", delay=_OUT_OF_SERVICE_DELAY)
+    rules, groups = store.rules(tx), row["groups"]
+    counting = store.counting(tx, tx.now - max(rule.window_s for rule in rules))
+    request = Request(row["workload"] or node.id, groups)
+    verdict = policy.held_by(request, rules, counting, _Sizes(tx, groups), tx.now)
+    if verdict is not None:
+        why, wait = verdict
+        raise Held(f"{row['action']} of {node.name} is held: {why}.", delay=wait)
+    store.extend(tx, permit, tx.now + seconds)
+
+
 def release(tx: Tx, permit: PermitId) -> None:
     """The action is over, whatever came of it; safe to repeat."""
     store.release(tx, permit)

@@ -37,6 +37,11 @@ def release(tx: Tx, permit_id: str) -> bool:
     )
 
 
+def extend(tx: Tx, permit_id: str, until: float) -> None:
+    """A permit counts until then, also one that had run out."""
+    tx.execute(permit.update().where(permit.c.id == permit_id).values(expires_at=until, released_at=None))
+
+
 def release_expired(tx: Tx) -> Sequence[str]:
     """Permits whose holder went away; their nodes stop counting."""
     return [

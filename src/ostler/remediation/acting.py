@@ -13,6 +13,7 @@ from ostler.adapters.bmc.port import ResetKind
 from ostler.adapters.cluster.port import DrainMode
 from ostler.brake import guard
 from ostler.brake import service as brake
+from ostler.brake.model import Held
 from ostler.core.errors import OstlerError, Permanent, Refused, Temporary
 from ostler.core.steps import Done, Go, StepResult, Wait
 from ostler.db.tx import Tx
@@ -48,6 +49,10 @@ class Acting:
         node = self._world.node(job)
         if node.state is not State.REBOOT:
             return over(job)
+        try:
+            self._world.db.write(lambda tx: brake.keep(tx, permit_of(job)))  # a pause may outlast its two hours
+        except Held as held:
+            return Wait(held.delay, held.message)
         action = Action(job.data["action"])
         if job.data.get("clear") and (wait := self._clear(job, node, action)) is not None:
             return wait

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ostler.adapters.cluster.port import Cluster, IdlePhase, IdleRun, IdleView
-from ostler.core.errors import NotFound, Permanent, Refused
+from ostler.core.errors import Permanent, Temporary
 from ostler.core.steps import Done, Go, StepResult, Wait
 from ostler.db.engine import Database
 from ostler.db.tx import Tx
@@ -31,6 +31,8 @@ from ostler.wire.agent import Verdict as OrderVerdict
 from ostler.wire.decode import fit
 
 LOOK_AGAIN_S = 15.0
+MOST_TRIES = 5
+"""A scheduler that takes no checks so often in a row is asked again with the next hourly run."""
 NO_SCHEDULER = "none"
 _AS_ONE_LINE = ("--json", "--fit", "4000")
 """Schedulers hand on the last line of a run, at most 4 KiB of it."""
@@ -86,15 +88,22 @@ class Verification:
         )
         try:
             return Go("follow-cluster", data={**data, "run": cluster.start_idle_run(run)})
-        except (NotFound, Refused) as error:
+        except Permanent as error:
             return Go("conclude", data={**data, "stopped": error.message})
+        except Temporary as error:
+            if job.tries < MOST_TRIES:
+                raise
+            return Go("conclude", data={**data, "stopped": f"the scheduler takes no checks: {error.message}"})
 
     def follow_cluster(self, job: JobView) -> StepResult:
         """Until the scheduler's job has ended, was preempted, or takes too long."""
         node, cluster = self._db.read(lambda tx: self._node(tx, job.subject))
         if cluster is None:
             return Go("conclude", data={"stopped": "the pool has no scheduler any more"})
-        view = cluster.idle_run(job.data["run"])
+        try:
+            view = cluster.idle_run(job.data["run"])
+        except Permanent as error:
+            return Go("conclude", data={"stopped": error.message})
         over = view.phase in (IdlePhase.ENDED, IdlePhase.STOPPED)
         if over:
             cluster.end_idle_run(job.data["run"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from ostler.acceptance import driver
 from ostler.adapters.cluster.fake import FakeCluster
 from ostler.adapters.cluster.port import DrainMode, Workload
 from ostler.brake import service as brake
@@ -23,7 +24,7 @@ from ostler.nodes import store
 from ostler.nodes.model import Node, State, Timing
 from ostler.remediation import by_hand
 from ostler.remediation.world import Running
-from tests.flow.fleet import LINK, MARA, XID48, XID79, Fleet
+from tests.flow.fleet import LINK, MARA, SETTINGS, XID48, XID79, Fleet
 
 UNKNOWN_XID = ("xid", "999", "0000:18:00", "gpu", "error", "reboot", "Xid 999")
 
@@ -157,3 +158,51 @@ def test_an_order_that_nobody_can_carry_out_ends_and_may_be_given_again(fleet: F
     order()
     fleet.run()
     assert fleet.resets(node) == ["reset off"]
+
+
+def test_a_pause_that_outlasts_the_permit_sends_no_well_node_to_triage(fleet: Fleet) -> None:
+    (node,) = fleet.add()
+    fleet.say(node, XID79)
+    fleet.pause_file.path.write_text("freeze\n")
+    fleet.run(SETTINGS.settle_s + 1)
+    assert fleet.state(node) is State.REBOOT
+    for _ in range(60):
+        fleet.run(200)
+    assert (fleet.resets(node), fleet.state(node)) == ([], State.REBOOT)
+    fleet.pause_file.path.unlink()
+    fleet.run(900)
+    assert fleet.resets(node) == ["reset force-restart"]
+
+
+def test_a_permit_that_ran_out_while_the_server_was_away_counts_anew(fleet: Fleet) -> None:
+    first, second = fleet.add(2)
+    fleet.say(first, XID79)
+    fleet.pause_file.path.write_text("freeze\n")
+    fleet.run(SETTINGS.settle_s + 1)
+    fleet.clock.advance(3 * 3600)  # and nobody kept the permit
+    fleet.pause_file.path.unlink()
+    given = fleet.db.write(
+        lambda tx: brake.reserve(tx, store.get(tx, second.id), "reboot", actor=MARA, reason="it is free now")
+    )
+    fleet.run(60)
+    assert fleet.resets(first) == [], "one node of the rack at a time"
+    fleet.db.write(lambda tx: brake.release(tx, given))
+    fleet.run(3700)
+    assert fleet.resets(first) == ["reset force-restart"]
+
+
+def test_a_pause_stops_the_clock_of_a_state(fleet: Fleet) -> None:
+    (node,) = fleet.add()
+    fleet.say(node, XID79)
+    fleet.run(SETTINGS.settle_s + 1)
+    assert fleet.state(node) is State.REBOOT
+    fleet.db.write(lambda tx: brake.pause(tx, "fleet", actor=MARA, reason="x"))
+    fleet.clock.advance(4000)
+    driver.sweep(fleet.db, {})
+    assert fleet.state(node) is State.REBOOT
+    fleet.db.write(lambda tx: brake.resume(tx, "fleet", actor=MARA, reason="x"))
+    driver.sweep(fleet.db, {})
+    assert fleet.state(node) is State.REBOOT
+    fleet.clock.advance(4000)
+    driver.sweep(fleet.db, {})
+    assert fleet.state(node) is State.TRIAGE
