@@ -238,15 +238,15 @@ class Wire:
         """A failed request in one line. Walks the causes, because the library wraps what `requests` wrapped."""
         names: list[BaseException] = []
         seen: set[int] = set()
-        todo = [cause]
+        todo: list[object] = [cause]
         while todo:
             error = todo.pop(0)
-            if error is None or id(error) in seen:
+            if not isinstance(error, BaseException) or id(error) in seen:  # OpenSSL's errors have a text as reason
                 continue
             seen.add(id(error))
             names.append(error)
             todo += [error.__cause__, error.__context__, getattr(error, "reason", None)]
-            todo += [arg for arg in error.args if isinstance(arg, BaseException)]
+            todo += error.args
         misbehaved = next((e for e in names if isinstance(e, Misbehaved)), None)
         if misbehaved is not None:
             raise BadInput(f"{misbehaved}.", where=self.address) from None
