@@ -46,14 +46,14 @@ class Deciding:
         node = self._world.node(job)
         case = self._world.db.read(lambda tx: service.case_of(tx, node, self._settings))
         left = self._unsettled(policy.decide(case, self._settings), job.now)
-        if left <= 0 or "ordered" in job.data:
-            return Go("decide")
-        fatal = policy.cordon_now(case, self._settings)
+        fatal = None if "ordered" in job.data else policy.cordon_now(case, self._settings)
 
         def cordon(tx: Tx) -> None:
             if fatal is not None:
                 nodes_service.hold_cordon(tx, node.id, "remediation", fatal.fault, service.ACTOR)
 
+        if left <= 0 or "ordered" in job.data:
+            return Go("decide", write=cordon)  # late is no reason to leave it open while the brake holds the repair
         return Wait(left, "settling: what else is reported?", write=cordon)
 
     def decide(self, job: JobView) -> StepResult:

@@ -483,3 +483,16 @@ def test_answers_that_nobody_was_there_to_take_are_asked_for_once_more(fleet: Fl
     assert again and not again & first
     fleet.run(SETTINGS.verification_deadline_s + 60)
     assert fleet.state(node) is State.TRIAGE, "a node that does not answer a server that is there is not verified"
+
+
+def test_a_step_that_comes_late_cordons_all_the_same(fleet: Fleet) -> None:
+    """The settle window was over before anybody looked, and the brake holds the repair: no work goes there meanwhile."""
+    first, second = fleet.add(2)
+    fleet.say(first, XID79)
+    fleet.run()
+    fleet.run(SETTINGS.settle_s)
+    assert fleet.state(first) is State.REBOOT
+    fleet.say(second, XID79)
+    fleet.run(SETTINGS.settle_s + 60)
+    assert fleet.state(second) is State.PRODUCTION, "one node of the rack at a time"
+    assert [row["holder"] for row in fleet.db.read(lambda tx: store.holds(tx, [second.id]))] == ["remediation"]

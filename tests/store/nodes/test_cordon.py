@@ -307,6 +307,17 @@ def test_a_second_replica_is_idle_and_well_until_the_first_is_gone(world: World,
     assert world.controller.run_once() == 0
 
 
+def test_a_replica_that_goes_on_keeps_its_turn(world: World, clock: ManualClock) -> None:
+    second = world.replica("two")
+    world.controller.run_once()
+    world.hold(world.add("gpu-1"))
+    for _ in range(4):
+        clock.advance(LEASE_SECONDS / 2)
+        world.controller.run_once()
+        world.hold(world.add(f"gpu-{clock.now():.0f}"))
+        assert second.run_once() == 0
+
+
 def test_a_hold_nudges_a_controller_that_runs(sqlite_db: Database) -> None:
     world = World(sqlite_db)
     node = world.add("gpu-1")
