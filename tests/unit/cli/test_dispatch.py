@@ -122,9 +122,13 @@ def test_a_closed_pipe_is_quiet() -> None:
 
 
 def test_interrupted_while_it_waits_is_quiet() -> None:
+    # The wake-up descriptor keeps a signal that comes just before the wait: signal.pause() would miss it.
     program = (
-        "import signal, sys; from ostler import cli\n"
-        "def wait(): print('waiting', flush=True); signal.pause()\n"
+        "import os, signal, sys; from ostler import cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # who runs the tests in the background ignores it
+        "def wait():\n"
+        "    out, into = os.pipe(); os.set_blocking(into, False); signal.set_wakeup_fd(into)\n"
+        "    print('waiting', flush=True); os.read(out, 1); signal.pause()\n"
         "cli.COMMANDS['try'] = cli.Command('try', '__main__:wait', ''); sys.exit(cli.main(['try']))"
     )
     with subprocess.Popen(
