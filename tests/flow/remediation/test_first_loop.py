@@ -219,7 +219,7 @@ def test_a_fault_that_returns_goes_to_triage_with_a_ticket(fleet: Fleet) -> None
     assert ticket["cause"] == "gpu-off-bus"
     assert "again after the reboot" in ticket["instruction"]
     assert live_permits(fleet) == 0
-    assert holders(fleet, node) == {"lifecycle"}
+    assert holders(fleet, node) == {"lifecycle", "remediation"}, "both end with the return to production"
 
 
 @pytest.mark.parametrize("verdict", [Verdict.FAILED, Verdict.INCONCLUSIVE, Verdict.REFUSED])
