@@ -13,6 +13,7 @@ from ostler.db.tx import Tx
 from ostler.events import service as events
 from ostler.events import store as webhooks
 from ostler.health import store as health
+from ostler.oncall import store as oncall
 
 _DAY = 86_400.0
 _BATCH = 1000
@@ -26,7 +27,7 @@ class RetentionSettings:
     signals_days: float = 30.0
     """Raw observations; findings keep what mattered of them."""
     attempts_days: float = 14.0
-    """Tries of webhook deliveries."""
+    """Tries of webhook deliveries, and pages whose end was told."""
     events_days: float = 400.0
     """The event ledger; a cursor older than that answers 410."""
 
@@ -37,6 +38,7 @@ def sweep(db: Database, settings: RetentionSettings) -> None:
     signals, attempts = now - settings.signals_days * _DAY, real - settings.attempts_days * _DAY
     _until_none(db, lambda tx: health.forget_signals(tx, signals, _BATCH))
     _until_none(db, lambda tx: webhooks.forget_attempts(tx, attempts, _BATCH))
+    _until_none(db, lambda tx: oncall.forget(tx, attempts))
     _until_none(db, lambda tx: events.forget(tx, now - settings.events_days * _DAY, limit=_BATCH))
 
 

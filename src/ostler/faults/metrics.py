@@ -1,5 +1,5 @@
-"""The 20 metrics of a GPU that the fleet view compares, in their order. Written by the agent's GPU monitor and the
-Prometheus watch, read by `health/fleet_view.py`. Raw metrics stay in the user's Prometheus: these are the newest only.
+"""The 20 metrics of a GPU that travel as readings, in their order. Written by the agent's GPU monitor; the server's
+`health/fleet_watch.py` says which of them it compares. Raw metrics stay in the user's Prometheus: these are the newest.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def router(
 
     def _take(body: Any) -> dict[str, Any]:
         real = db.clock.real()
-        read = [inbound.alert_of(one, settings, real) for one in inbound.read(body, settings, real)]
+        read = [inbound.alert_of(one, settings, real) for one in inbound.read(body)]
         alerts = [one for one in read if isinstance(one, inbound.Alert)]
 
         def use_case(tx: Tx) -> inbound.Taken:

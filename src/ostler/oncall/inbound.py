@@ -55,7 +55,7 @@ def check(settings: OncallSettings) -> None:
             )
 
 
-def read(body: Any, settings: OncallSettings, now: float) -> list[Mapping[str, Any]]:
+def read(body: Any) -> list[Mapping[str, Any]]:
     """The alerts of a webhook document (version 4) or of a v2 API list. Raises `BadInput`."""
     alerts = body.get("alerts") if isinstance(body, dict) else body
     if not isinstance(alerts, list) or not all(isinstance(one, dict) for one in alerts):

@@ -12,23 +12,10 @@ from dataclasses import replace
 from ostler.adapters.cluster.port import DrainMode
 from ostler.faults.model import Action, Severity
 from ostler.health.model import Confidence
+from ostler.health.rules import LADDER
 from ostler.nodes.model import Capability, State, Timing
 from ostler.remediation.model import Case, Complaint, Drain, Plan, RemediationSettings, Verdict
 from ostler.remediation.parts import is_address, parent_gpu
-
-LADDER = (
-    Action.NONE,
-    Action.WATCH,
-    Action.RESTART_SERVICE,
-    Action.RESET_GPU,
-    Action.DRAIN,
-    Action.REBOOT,
-    Action.POWER_CYCLE,
-    Action.TRIAGE,
-    Action.RMA,
-    Action.POWER_OFF,
-)
-"""From mild to drastic."""
 
 NEEDS = {
     Action.RESTART_SERVICE: Capability.GPU_RESET,

@@ -16,6 +16,7 @@ from ostler.faults.model import Action, Severity
 from ostler.health import correlation, findings
 from ostler.health import store as health
 from ostler.health.model import Confidence, Diagnosis, HealthSettings
+from ostler.health.rules import LADDER
 from ostler.jobs import store as jobs
 from ostler.nodes import store as nodes
 from ostler.nodes.model import Node, Service, State
@@ -66,7 +67,7 @@ def consider(tx: Tx, node_id: str, diagnoses: Iterable[Diagnosis]) -> None:
     diagnoses = list(diagnoses)
     if any(one.action is Action.POWER_OFF for one in diagnoses) and not nodes.get(tx, node_id).power_locked:
         jobs.wake(tx, job_id=start_danger(tx, node_id))
-    if any(policy.LADDER.index(one.action) > policy.LADDER.index(Action.WATCH) for one in diagnoses) or any(
+    if any(LADDER.index(one.action) > LADDER.index(Action.WATCH) for one in diagnoses) or any(
         one.fault in policy.HOT_SWAP for one in diagnoses
     ):
         jobs.wake(tx, job_id=start(tx, node_id))

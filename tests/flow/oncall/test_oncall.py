@@ -112,10 +112,7 @@ def alert(node: str, name: str = "GpuRowRemap", status: str | None = "firing", *
 
 
 def arrive(fleet: Fleet, *alerts: dict[str, Any]) -> inbound.Taken:
-    read = [
-        inbound.alert_of(one, SETTINGS, fleet.clock.real())
-        for one in inbound.read({"alerts": list(alerts)}, SETTINGS, 0)
-    ]
+    read = [inbound.alert_of(one, SETTINGS, fleet.clock.real()) for one in inbound.read({"alerts": list(alerts)})]
     known = [one for one in read if isinstance(one, inbound.Alert)]
 
     def use_case(tx: Any) -> inbound.Taken:
@@ -168,7 +165,7 @@ def test_what_cannot_be_taken_is_said(fleet: Fleet) -> None:
     assert inbound.alert_of({"labels": {"a": "b"}}, SETTINGS, 0.0) == "an alert without a name"
     assert "none of the labels" in str(inbound.alert_of({"labels": {"alertname": "X"}}, SETTINGS, 0.0))
     with pytest.raises(BadInput, match="webhook document"):
-        inbound.read({"alerts": [3]}, SETTINGS, 0)
+        inbound.read({"alerts": [3]})
     with pytest.raises(BadInput, match="is no fault"):
         inbound.check(OncallSettings(alerts={"X": "no-such-fault"}))
 
