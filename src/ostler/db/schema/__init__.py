@@ -5,6 +5,7 @@
 | `fleet.py` | nodes, slots, pools, SKUs, conditions, transitions, cordons, repairs | `nodes/`, `acceptance/`, … |
 | `health.py` | agent sessions, signals, orders, findings, incidents, decisions, BMCs | `health/`, `remediation/` |
 | `health.py`: outcome | what checks and firmware runs measured | `trends/` |
+| `fabric.py` | blueprints, snapshots, parts, causes, link events, rounds | `fabric/` |
 | `work.py` | jobs and their steps, schedules, named leases, permits, pauses, tickets | `jobs/`, `brake/`, `tickets/` |
 | `record.py` | audit log, events, webhook endpoints, deliveries, attempts, pages | `audit/`, `events/`, `oncall/` |
 | `access.py` | API tokens, join tokens, agents' certificates, idempotency keys | `access/`, `provisioning/`, `http/` |
@@ -14,6 +15,14 @@ Times are UTC epoch seconds (see `core/clock.py`). JSON columns hold plain objec
 
 from ostler.db.schema.access import agent_certificate, boot_request, idempotency, join_token, token
 from ostler.db.schema.columns import metadata
+from ostler.db.schema.fabric import (
+    blueprint,
+    fabric_cause,
+    fabric_part,
+    fabric_round,
+    fabric_snapshot,
+    link_event,
+)
 from ostler.db.schema.fleet import (
     condition,
     cordon_hold,
@@ -38,6 +47,7 @@ __all__ = [
     "audit",
     "audit_head",
     "audit_node",
+    "blueprint",
     "bmc_watch",
     "boot_request",
     "brake_rule",
@@ -48,6 +58,10 @@ __all__ = [
     "endpoint",
     "event",
     "event_floor",
+    "fabric_cause",
+    "fabric_part",
+    "fabric_round",
+    "fabric_snapshot",
     "finding",
     "idempotency",
     "incident",
@@ -55,6 +69,7 @@ __all__ = [
     "job_step",
     "join_token",
     "lease",
+    "link_event",
     "maintenance",
     "metadata",
     "node",

@@ -57,6 +57,31 @@ def upgrade() -> None:
         comment="Finished inner nodes of the audit log's Merkle tree, so that a proof reads few rows",
     )
     op.create_table(
+        "blueprint",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("fabric", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("active", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("proven", sa.Boolean(), server_default=sa.true(), nullable=False),
+        sa.Column("chassis", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("cables", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("lints", JSON, nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("imported_at", sa.Double(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_blueprint")),
+        comment="Designed fabrics, every version",
+    )
+    op.create_index(
+        "uq_blueprint_active",
+        "blueprint",
+        ["fabric"],
+        unique=True,
+        sqlite_where=sa.text("active IS 1"),
+        postgresql_where=sa.text("active IS 1"),
+    )
+    op.create_table(
         "brake_rule",
         sa.Column("group", sa.String(), nullable=False),
         sa.Column("share", sa.Double(), nullable=True),
@@ -115,6 +140,86 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("position", name=op.f("pk_event_floor")),
         comment="Retention has forgotten events up to here (the largest row counts): older cursors are gone",
     )
+    op.create_table(
+        "fabric_cause",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("fabric", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("confirmed", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("message", sa.String(), nullable=False),
+        sa.Column("do", sa.String(), nullable=False),
+        sa.Column("where", JSON, nullable=False),
+        sa.Column("ports", JSON, nullable=False),
+        sa.Column("moves", JSON, nullable=False),
+        sa.Column("ticket_id", sa.String(), nullable=True),
+        sa.Column("sightings", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("snapshot_id", sa.String(), nullable=True),
+        sa.Column("first_seen", sa.Double(), nullable=False),
+        sa.Column("last_seen", sa.Double(), nullable=False),
+        sa.Column("cleared_at", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_fabric_cause")),
+        comment="What is wrong with the fabric now, and what was",
+    )
+    op.create_index("ix_fabric_cause_fabric_state", "fabric_cause", ["fabric", "state"], unique=False)
+    op.create_index(
+        "uq_fabric_cause_open",
+        "fabric_cause",
+        ["fabric", "key"],
+        unique=True,
+        sqlite_where=sa.text("state = 'open'"),
+        postgresql_where=sa.text("state = 'open'"),
+    )
+    op.create_table(
+        "fabric_part",
+        sa.Column("fabric", sa.String(), nullable=False),
+        sa.Column("guid", sa.String(), nullable=False),
+        sa.Column("chassis", sa.String(), nullable=False),
+        sa.Column("port", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("first_seen", sa.Double(), nullable=False),
+        sa.Column("last_seen", sa.Double(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("fabric", "guid", name=op.f("pk_fabric_part")),
+        comment="Which GUID is where: learnt, approved when it changes",
+    )
+    op.create_index("ix_fabric_part_fabric_chassis", "fabric_part", ["fabric", "chassis"], unique=False)
+    op.create_table(
+        "fabric_round",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("fabric", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("items", JSON, nullable=False),
+        sa.Column("snapshot_id", sa.String(), nullable=True),
+        sa.Column("opened_at", sa.Double(), nullable=False),
+        sa.Column("due_at", sa.Double(), nullable=True),
+        sa.Column("signed_at", sa.Double(), nullable=True),
+        sa.Column("signed_by", sa.String(), nullable=True),
+        sa.Column("summary", sa.String(), server_default="", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_fabric_round")),
+        comment="The weekly validation by hand",
+    )
+    op.create_index("ix_fabric_round_fabric_state", "fabric_round", ["fabric", "state"], unique=False)
+    op.create_table(
+        "fabric_snapshot",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("fabric", sa.String(), nullable=False),
+        sa.Column("vantage", sa.String(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("taken_at", sa.Double(), nullable=False),
+        sa.Column("received_at", sa.Double(), nullable=False),
+        sa.Column("blueprint_id", sa.String(), nullable=True),
+        sa.Column("judged", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("complete", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("coverage", JSON, nullable=False),
+        sa.Column("counts", JSON, nullable=False),
+        sa.Column("report", JSON, nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_fabric_snapshot")),
+        comment="What was seen, and what came of it",
+    )
+    op.create_index("ix_fabric_snapshot_fabric_taken_at", "fabric_snapshot", ["fabric", "taken_at"], unique=False)
     op.create_table(
         "idempotency",
         sa.Column("name", sa.String(), nullable=False),
@@ -183,6 +288,24 @@ def upgrade() -> None:
         sa.Column("fence", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_lease")),
         comment="Loops of which only one replica runs at a time",
+    )
+    op.create_table(
+        "link_event",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("fabric", sa.String(), nullable=False),
+        sa.Column("chassis", sa.String(), nullable=False),
+        sa.Column("port", sa.String(), nullable=False),
+        sa.Column("peer_chassis", sa.String(), server_default="", nullable=False),
+        sa.Column("peer_port", sa.String(), server_default="", nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("count", sa.BigInteger(), server_default="1", nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_link_event")),
+        comment="Downs and flaps of links, as deltas between snapshots show them",
+    )
+    op.create_index("ix_link_event_fabric_at", "link_event", ["fabric", "at"], unique=False)
+    op.create_index(
+        "ix_link_event_fabric_chassis_port", "link_event", ["fabric", "chassis", "port", "at"], unique=False
     )
     op.create_table(
         "maintenance",
