@@ -21,7 +21,7 @@ GPU_SERIAL = "1652922000123"
 
 
 def day(tx: Tx, ids: list[str]) -> dict[str, str]:
-    """Everything at once, on a fleet of 16. Returns ids by word: `window`, `upcoming`, `case`, `closed`."""
+    """Everything at once, on a fleet of 16. Returns ids by word: `window`, `upcoming`, `case`, `closed`, `ticket`."""
     pools(tx, ids)
     incident(tx, ids[0:3])
     would_act(tx, ids[8:12])
@@ -295,11 +295,12 @@ def cases(tx: Tx, ids: list[str]) -> dict[str, str]:
     tx.execute(schema.rma_case.insert(), [shipped, refused])
     told = {"case_id": shipped["id"], "node_id": ids[10], "state": "shipped", "reason": "parcel 1Z999"}
     event(tx, "rma.changed", shipped["id"], told, at=tx.now - DAY)
+    ticket = new_id("ticket")
     tx.execute(
         schema.ticket.insert(),
         [
             {
-                "id": new_id("ticket"),
+                "id": ticket,
                 "node_id": ids[10],
                 "slot": None,
                 "cause": "replace gpu",
@@ -311,7 +312,7 @@ def cases(tx: Tx, ids: list[str]) -> dict[str, str]:
             }
         ],
     )
-    return {"case": shipped["id"], "closed": refused["id"]}
+    return {"case": shipped["id"], "closed": refused["id"], "ticket": ticket}
 
 
 def verifications(tx: Tx, ids: list[str]) -> None:

@@ -1,7 +1,7 @@
 """The console's routes. `Console` is built by `app.py`; its router joins the operator's app.
 
 Pages: `/` the fleet, `/nodes/{name}` one life, the rooms of `rooms.py`, `/login`. What the pages ask for again:
-`/parts/…`. `/live` streams.
+`/parts/…`. `/live` streams. What a technician does on a ticket's page is in `ticket_acts.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from ostler.access.model import Principal
-from ostler.console import queries, rendering
+from ostler.console import queries, rendering, ticket_acts
 from ostler.console.live import Live, News
 from ostler.console.model import Rules
 from ostler.console.rooms import ROOMS, Room
@@ -103,7 +103,7 @@ class Console:
             return Response(status_code=401, headers={"HX-Redirect": "/login"})
 
     def _whole_room(self, room: Room, request: Request) -> Response:
-        return self._page(request, lambda principal: self._room(room, "room.html", request, principal))
+        return self._page(request, lambda principal: self._room(room, room.page, request, principal))
 
     def _again_room(self, room: Room, request: Request) -> Response:
         return self._part(request, lambda principal: self._room(room, room.template, request, principal))
@@ -130,6 +130,7 @@ class Console:
         for room in ROOMS:
             router.add_api_route(room.path, partial(self._whole_room, room), methods=["GET"])
             router.add_api_route(f"/parts{room.path}", partial(self._again_room, room), methods=["GET"])
+        router.include_router(ticket_acts.routes(self._db, self._door, self._rules, self._html, self._page))
 
         @router.get("/live")
         async def live(

@@ -24,6 +24,7 @@ _STRIP = 1000
 BAR = (
     ("now", "Now", "/now"),
     ("fleet", "Fleet", "/"),
+    ("tickets", "Tickets", "/tickets"),
     ("would-act", "Would act", "/would-act"),
     ("maintenance", "Maintenance", "/maintenance"),
     ("rma", "RMA", "/rma"),

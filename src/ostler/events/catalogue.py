@@ -100,6 +100,35 @@ _REASON = Field("reason", "string", "why, in one line")
 _WHY = _optional("reason", "string", "why, in one line")
 _NAME = _optional("node_name", "string", "the node's name")
 _HOLDER = _optional("holder", "string", "who holds the cordon: lifecycle, remediation, person")
+_SUMMARY = _optional("summary", "string", "one line for people")
+_TICKET = (
+    _optional("key", "string", "of the physical cause: the same on every run; null: the ticket is a node's"),
+    _optional("kind", "string", "what it is about: node, cable, switch"),
+    _optional("place", "string", "site/row/rack/U"),
+    _optional("node_ids", "array", "every node that hands would be on"),
+    _optional("proof", "string", "what closes it: person, fabric"),
+    _optional("steps", "array", "what to do with the hands, in order: {do, at, to, stays, cable_serial}"),
+    _optional("harms", "object", "who is worse off: {nodes, workload}"),
+    _optional("safe", "object", "whether hands may go there now: {safe, why}"),
+    _optional("ports", "array", "the plugs concerned: [chassis, port]"),
+    _optional("recurrence", "integer", "how often it has come back"),
+    _optional("escalation", "string", "what to suspect now: cable, module, hca; empty: nothing more than it says"),
+    _optional("recommended", "string", "the same as a sentence"),
+)
+
+
+def _ticket(name: str, summary: str, *more: Field) -> EventType:
+    """An event in the life of a ticket that was opened."""
+    fields = (
+        Field("ticket_id", "string", "the ticket"),
+        *more,
+        _optional("node_id", "string", "the node"),
+        _optional("key", "string", "the cause's key, where it has one"),
+        _optional("place", "string", "site/row/rack/U"),
+        _SUMMARY,
+    )
+    return EventType(name, summary, "ticket", fields)
+
 
 _TYPES = (
     EventType(
@@ -246,7 +275,56 @@ _TYPES = (
             Field("instruction", "string", "what to do"),
             _optional("node_id", "string", "the node"),
             _optional("slot", "string", "where it is"),
+            *_TICKET,
         ),
+    ),
+    EventType(
+        "ticket.updated",
+        "A ticket says something else than before: its cause was seen again and has changed",
+        "ticket",
+        (
+            Field("ticket_id", "string", "the ticket"),
+            Field("cause", "string", "the physical cause"),
+            Field("instruction", "string", "what to do"),
+            Field("changed", "array", "what is new: cause, instruction, place, steps, harms, safe, nodes"),
+            _optional("node_id", "string", "the node"),
+            _optional("slot", "string", "where it is"),
+            *_TICKET,
+            _SUMMARY,
+        ),
+    ),
+    _ticket(
+        "ticket.claimed",
+        "A technician has taken a ticket: nothing powers, flashes or boots its nodes",
+        Field("by", "string", "who took it"),
+        Field("node_ids", "array", "the nodes that hands are on"),
+        Field("forced", "string", "why, though it is not safe to touch; empty: it was not forced"),
+    ),
+    _ticket(
+        "ticket.unclaimed",
+        "A ticket was given back",
+        Field("by", "string", "who gave it back"),
+        Field("assignee", "string", "who had it"),
+        _optional("reason", "string", "why"),
+    ),
+    _ticket(
+        "ticket.verifying",
+        "A technician says that the work is done; the fabric has yet to show it",
+        Field("by", "string", "who says so"),
+        Field("evidence", "string", "what was found and done"),
+    ),
+    _ticket(
+        "ticket.reopened",
+        "The work was said to be done and the cause is still there",
+        Field("evidence", "string", "what is still wrong"),
+        _optional("assignee", "string", "who has it again; null: nobody"),
+        _optional("said", "object", "what was said to have been done, and by whom"),
+    ),
+    _ticket(
+        "ticket.commented",
+        "Somebody left a note on a ticket",
+        Field("by", "string", "who"),
+        Field("text", "string", "the note"),
     ),
     EventType(
         "ticket.closed",
@@ -257,6 +335,62 @@ _TYPES = (
             _optional("node_id", "string", "the node"),
             _optional("by", "string", "who closed it"),
             _optional("evidence", "string", "what was found and done"),
+            _optional("key", "string", "the cause's key, where it has one"),
+            _optional("place", "string", "site/row/rack/U"),
+            _optional("proof", "string", "what closed it: person, fabric"),
+            _optional("itself", "boolean", "nobody had said that it was done"),
+            _optional("into", "string", "the ticket that goes on with it, where two turned out to be one cause"),
+            _optional("technician", "object", "what was said to have been done, and by whom"),
+            _SUMMARY,
+        ),
+    ),
+    EventType(
+        "fabric.cause_found",
+        "Something is wrong with the fabric: one physical cause",
+        "fabric",
+        (
+            Field("fabric", "string", "the fabric"),
+            Field("cause_id", "string", "the cause"),
+            Field("kind", "string", "miscabled, cable-absent, switch-down, link-trouble, …"),
+            Field("message", "string", "what is wrong, in one line"),
+            Field("ports", "array", "the ports concerned, as `CHASSIS PORT`"),
+            _optional("do", "string", "what to do"),
+            _optional("ticket_id", "string", "the technician's ticket"),
+            _optional("nodes", "array", "ids of the nodes concerned"),
+        ),
+    ),
+    EventType(
+        "fabric.cause_cleared",
+        "A look at the fabric showed that a cause is over",
+        "fabric",
+        (
+            Field("fabric", "string", "the fabric"),
+            Field("cause_id", "string", "the cause"),
+            Field("kind", "string", "what it was"),
+            Field("message", "string", "what was wrong"),
+            _optional("snapshot_id", "string", "the snapshot that showed it"),
+        ),
+    ),
+    EventType(
+        "fabric.coverage_changed",
+        "A look at the fabric began or ceased to see all of it",
+        "fabric",
+        (
+            Field("fabric", "string", "the fabric"),
+            Field("complete", "boolean", "whether every designed cable is known"),
+            Field("share", "number", "of the designed cables that are known, 0 to 1"),
+            _optional("reason", "string", "what hid the rest"),
+        ),
+    ),
+    EventType(
+        "fabric.round_signed",
+        "The fabric's weekly validation by hand was signed off",
+        "fabric",
+        (
+            Field("fabric", "string", "the fabric"),
+            Field("round_id", "string", "the round"),
+            Field("by", "string", "who signed"),
+            Field("bad", "integer", "things found bad"),
         ),
     ),
     EventType(

@@ -125,7 +125,7 @@ def test_a_life_has_its_ladder_counted_by_serial_number(db: Database, ids: dict[
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.path)
 def test_a_larger_fleet_costs_no_more_statements(sqlite_db: Database, room: Any) -> None:
     def cost() -> int:
-        asked = {"id": found["case" if room.path.startswith("/rma") else "window"]}
+        asked = {"id": found[{"rma": "case", "tickets": "ticket"}.get(room.key, "window")]}
         with _counted() as statements:
             sqlite_db.read(lambda tx: room.ask(tx, RULES, asked))
         return len(statements)

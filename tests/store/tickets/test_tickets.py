@@ -56,7 +56,7 @@ def test_one_cause_is_one_ticket_until_it_is_done(db: Database, node: Node) -> N
     done(db, first)
     assert opened(db, node) != first
     types = db.read(lambda tx: tx.all(sa.select(event.c.type).where(event.c.subject == first).order_by(event.c.seq)))
-    assert [row["type"] for row in types] == ["ticket.opened", "ticket.closed"]
+    assert [row["type"] for row in types] == ["ticket.opened", "ticket.claimed", "ticket.closed"]
 
 
 def test_a_claim_is_a_lock_and_goes_to_one(db: Database, node: Node) -> None:

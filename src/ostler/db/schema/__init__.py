@@ -37,7 +37,18 @@ from ostler.db.schema.fleet import (
 )
 from ostler.db.schema.health import agent_order, agent_session, bmc_watch, decision, finding, incident, outcome, signal
 from ostler.db.schema.record import attempt, audit, audit_head, audit_node, delivery, endpoint, event, event_floor, page
-from ostler.db.schema.work import brake_rule, job, job_step, lease, pause, permit, schedule, ticket
+from ostler.db.schema.work import (
+    brake_rule,
+    job,
+    job_step,
+    lease,
+    pause,
+    permit,
+    schedule,
+    ticket,
+    ticket_node,
+    ticket_port,
+)
 
 __all__ = [
     "agent_certificate",
@@ -85,6 +96,8 @@ __all__ = [
     "sku",
     "slot",
     "ticket",
+    "ticket_node",
+    "ticket_port",
     "token",
     "transition",
 ]

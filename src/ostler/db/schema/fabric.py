@@ -27,8 +27,8 @@ sa.Index(
     "uq_blueprint_active",
     blueprint.c.fabric,
     unique=True,
-    sqlite_where=blueprint.c.active.is_(sa.true()),
-    postgresql_where=blueprint.c.active.is_(sa.true()),
+    sqlite_where=sa.text("active"),
+    postgresql_where=sa.text("active"),
 )
 
 fabric_snapshot = sa.Table(
@@ -41,7 +41,6 @@ fabric_snapshot = sa.Table(
     at("taken_at"),
     at("received_at"),
     maybe("blueprint_id"),  # what it was compared with
-    flag("judged"),  # false: a further vantage point, kept to confirm others
     flag("complete"),
     json("coverage"),  # fabric.report
     json("counts"),  # verdict -> number of designed cables

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
-from ostler.db.schema.columns import at, json, key, leased, maybe, maybe_at, metadata, number, text
+from ostler.db.schema.columns import Json, at, json, key, leased, maybe, maybe_at, metadata, number, text
 
 job = sa.Table(
     "job",
@@ -107,21 +109,71 @@ pause = sa.Table(
     comment="Automation held by a person",
 )
 
+
+def _json_or(name: str, default: str) -> sa.Column[Any]:
+    """JSON that may be left out when a row is written."""
+    return sa.Column(name, Json, nullable=False, server_default=default)
+
+
 ticket = sa.Table(
     "ticket",
     metadata,
     key(),
-    sa.Column("node_id", sa.String, sa.ForeignKey("node.id"), nullable=True, index=True),
+    maybe("key"),  # of the physical cause; empty: a node's, told apart by node and cause
+    text("fabric", ""),  # whose ports `ticket_port` lists
+    text("subject", "node"),  # node, cable, switch
+    sa.Column("node_id", sa.String, sa.ForeignKey("node.id"), nullable=True, index=True),  # the first of `ticket_node`
     maybe("slot"),
+    text("place", ""),  # site/row/rack/U
     text("cause"),
     text("instruction"),
-    text("state"),  # open, claimed, done
+    text("proof", "person"),  # person, fabric
+    text("state"),  # open, claimed, verifying, done
+    _json_or("steps", "[]"),  # tickets.model.Step
+    _json_or("harms", "{}"),  # tickets.model.Harms
+    _json_or("safe", "{}"),  # tickets.model.Safety
     json("evidence"),
+    _json_or("notes", "[]"),  # [{at, by, text}]
     maybe("incident_id"),
-    maybe("assignee"),
+    maybe("assignee"),  # who has it, or said that it is done
+    number("recurrence"),  # how often the same cable or ports came back within 30 days of the ticket before
+    text("escalation", ""),  # what to suspect now: cable, module, hca
+    number("updates"),  # how often a run changed what it says
     at("opened_at"),
+    maybe_at("updated_at"),
+    maybe_at("seen_at"),  # by the last run that still saw its cause
     maybe_at("claimed_at"),
+    maybe_at("verifying_at"),
     maybe_at("closed_at"),
     json("closing"),
+    sa.Index("ix_ticket_state_place", "state", "place"),
     comment="Work for a technician: one cause, one place, one instruction",
+)
+sa.Index(
+    "uq_ticket_unfinished_key",
+    ticket.c.key,
+    unique=True,
+    sqlite_where=ticket.c.state != "done",
+    postgresql_where=ticket.c.state != "done",
+)
+
+ticket_node = sa.Table(
+    "ticket_node",
+    metadata,
+    sa.Column("ticket_id", sa.String, sa.ForeignKey("ticket.id"), primary_key=True),
+    sa.Column("node_id", sa.String, sa.ForeignKey("node.id"), primary_key=True, index=True),
+    comment="The nodes that hands are on while a ticket is claimed",
+)
+
+ticket_port = sa.Table(
+    "ticket_port",
+    metadata,
+    sa.Column("ticket_id", sa.String, sa.ForeignKey("ticket.id"), primary_key=True),
+    sa.Column("fabric", sa.String, primary_key=True),
+    sa.Column("chassis", sa.String, primary_key=True),
+    sa.Column("port", sa.String, primary_key=True),
+    text("serial", ""),  # of the cable that is plugged in there
+    sa.Index("ix_ticket_port_fabric_chassis", "fabric", "chassis"),
+    sa.Index("ix_ticket_port_serial", "serial"),
+    comment="The plugs that a ticket is about",
 )

@@ -78,8 +78,8 @@ def upgrade() -> None:
         "blueprint",
         ["fabric"],
         unique=True,
-        sqlite_where=sa.text("active IS 1"),
-        postgresql_where=sa.text("active IS 1"),
+        sqlite_where=sa.text("active"),
+        postgresql_where=sa.text("active"),
     )
     op.create_table(
         "brake_rule",
@@ -210,7 +210,6 @@ def upgrade() -> None:
         sa.Column("taken_at", sa.Double(), nullable=False),
         sa.Column("received_at", sa.Double(), nullable=False),
         sa.Column("blueprint_id", sa.String(), nullable=True),
-        sa.Column("judged", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("complete", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("coverage", JSON, nullable=False),
         sa.Column("counts", JSON, nullable=False),
@@ -783,16 +782,31 @@ def upgrade() -> None:
     op.create_table(
         "ticket",
         sa.Column("id", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=True),
+        sa.Column("fabric", sa.String(), server_default="", nullable=False),
+        sa.Column("subject", sa.String(), server_default="node", nullable=False),
         sa.Column("node_id", sa.String(), nullable=True),
         sa.Column("slot", sa.String(), nullable=True),
+        sa.Column("place", sa.String(), server_default="", nullable=False),
         sa.Column("cause", sa.String(), nullable=False),
         sa.Column("instruction", sa.String(), nullable=False),
+        sa.Column("proof", sa.String(), server_default="person", nullable=False),
         sa.Column("state", sa.String(), nullable=False),
+        sa.Column("steps", JSON, server_default="[]", nullable=False),
+        sa.Column("harms", JSON, server_default="{}", nullable=False),
+        sa.Column("safe", JSON, server_default="{}", nullable=False),
         sa.Column("evidence", JSON, nullable=False),
+        sa.Column("notes", JSON, server_default="[]", nullable=False),
         sa.Column("incident_id", sa.String(), nullable=True),
         sa.Column("assignee", sa.String(), nullable=True),
+        sa.Column("recurrence", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("escalation", sa.String(), server_default="", nullable=False),
+        sa.Column("updates", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("opened_at", sa.Double(), nullable=False),
+        sa.Column("updated_at", sa.Double(), nullable=True),
+        sa.Column("seen_at", sa.Double(), nullable=True),
         sa.Column("claimed_at", sa.Double(), nullable=True),
+        sa.Column("verifying_at", sa.Double(), nullable=True),
         sa.Column("closed_at", sa.Double(), nullable=True),
         sa.Column("closing", JSON, nullable=False),
         sa.ForeignKeyConstraint(["node_id"], ["node.id"], name=op.f("fk_ticket_node_id")),
@@ -800,6 +814,15 @@ def upgrade() -> None:
         comment="Work for a technician: one cause, one place, one instruction",
     )
     op.create_index(op.f("ix_ticket_node_id"), "ticket", ["node_id"], unique=False)
+    op.create_index("ix_ticket_state_place", "ticket", ["state", "place"], unique=False)
+    op.create_index(
+        "uq_ticket_unfinished_key",
+        "ticket",
+        ["key"],
+        unique=True,
+        sqlite_where=sa.text("state != 'done'"),
+        postgresql_where=sa.text("state != 'done'"),
+    )
     op.create_table(
         "transition",
         sa.Column("id", sa.String(), nullable=False),
@@ -819,3 +842,26 @@ def upgrade() -> None:
     )
     op.create_index("ix_transition_node_id_at", "transition", ["node_id", "at"], unique=False)
     op.create_index("ix_transition_serial_at", "transition", ["serial", "at"], unique=False)
+    op.create_table(
+        "ticket_node",
+        sa.Column("ticket_id", sa.String(), nullable=False),
+        sa.Column("node_id", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["node_id"], ["node.id"], name=op.f("fk_ticket_node_node_id")),
+        sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_ticket_node_ticket_id")),
+        sa.PrimaryKeyConstraint("ticket_id", "node_id", name=op.f("pk_ticket_node")),
+        comment="The nodes that hands are on while a ticket is claimed",
+    )
+    op.create_index(op.f("ix_ticket_node_node_id"), "ticket_node", ["node_id"], unique=False)
+    op.create_table(
+        "ticket_port",
+        sa.Column("ticket_id", sa.String(), nullable=False),
+        sa.Column("fabric", sa.String(), nullable=False),
+        sa.Column("chassis", sa.String(), nullable=False),
+        sa.Column("port", sa.String(), nullable=False),
+        sa.Column("serial", sa.String(), server_default="", nullable=False),
+        sa.ForeignKeyConstraint(["ticket_id"], ["ticket.id"], name=op.f("fk_ticket_port_ticket_id")),
+        sa.PrimaryKeyConstraint("ticket_id", "fabric", "chassis", "port", name=op.f("pk_ticket_port")),
+        comment="The plugs that a ticket is about",
+    )
+    op.create_index("ix_ticket_port_fabric_chassis", "ticket_port", ["fabric", "chassis"], unique=False)
+    op.create_index("ix_ticket_port_serial", "ticket_port", ["serial"], unique=False)
