@@ -53,10 +53,21 @@ class AcceptanceSettings:
     """Time before that next try."""
     bmc_patience_s: float = 1800.0
     """How long after its window seatrial waits for a BMC that cannot be reached."""
+    cabling: str = "auto"
+    """Whether seatrial compares the node's own InfiniBand ports with the blueprint. `auto`: where a blueprint covers
+    the node; `required`: a node that none covers does not pass; `off`: never."""
+    cabling_deadline_s: float = 900.0
+    """When the agent's answer about its ports must be here."""
+    cabling_tries: int = 3
+    """How often it is asked before nobody can tell."""
 
     def __post_init__(self) -> None:
         if self.test_rounds < 1 or not self.test_checks:
             raise ValueError("a test needs at least one round of at least one check")
+        if self.cabling not in ("auto", "required", "off"):
+            raise ValueError(f"'{self.cabling}' is not how cabling can be checked: auto, required or off")
+        if self.cabling_tries < 1:
+            raise ValueError("cabling is asked for at least once")
         for text in self.test_checks:
             split_check(text)
 

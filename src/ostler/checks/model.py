@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ostler.core.errors import BadInput
 
-Measured: TypeAlias = Mapping[str, str | int | float | bool]
+Measured: TypeAlias = Mapping[str, Any]
+"""Name to text, number, truth, or plain JSON of these (`ib-neighbours`), within what the wire takes."""
 Arguments: TypeAlias = Mapping[str, str]
 
 

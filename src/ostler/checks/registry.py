@@ -220,6 +220,14 @@ CHECKS: Mapping[str, Check] = {
             needs="perftest",
         ),
         Check(
+            "ib-neighbours",
+            "ostler.checks.ib_neighbours",
+            "which switch port each InfiniBand port is plugged into, without a subnet manager's help",
+            5.0,
+            {"hcas": "how many HCAs with an InfiniBand port there must be (not counted)"},
+            needs="infiniband-diags",
+        ),
+        Check(
             "dcgm-diag",
             "ostler.checks.dcgm_diag",
             "NVIDIA's own diagnostics, read for what they say: allocation errors, skips and links included",

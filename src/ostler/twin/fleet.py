@@ -28,6 +28,7 @@ from ostler.core.clock import Clock
 from ostler.faults import Detector
 from ostler.twin.bmc import TwinBmc
 from ostler.twin.bmc_server import BmcServer
+from ostler.twin.fabric import fabric_of
 from ostler.twin.node import NodeSettings, TwinNode
 from ostler.twin.spec import DRIVER, NodeSpec
 from ostler.wire.boot import Seed
@@ -75,11 +76,14 @@ class Fleet:
         self._bmc_server = BmcServer()
         detector = Detector(DRIVER)
         common = NodeSettings(settings.boot_url.rstrip("/"), settings.boot_s, settings.images)
+        self.fabric = fabric_of(specs, seed)
+        """How the machines are cabled; whoever tests or tells a story moves plugs in it."""
         self.nodes: dict[str, TwinNode] = {}
         for spec in specs:
+            self.fabric.node_off(spec.name)  # until it is switched on
             bmc = TwinBmc(spec.bmc(settings.bmc_username, settings.bmc_password, settings.flash_s), clock)
             rng = random.Random(f"{seed}/{spec.number}/run")  # noqa: S311
-            node = TwinNode(spec, bmc, common, clock, detector, self._folder / spec.name, rng)
+            node = TwinNode(spec, bmc, common, clock, detector, self._folder / spec.name, rng, self.fabric)
             bmc.on_power = self._on_power(node)
             bmc.on_write = partial(on_bmc_write, spec.name)
             self.nodes[spec.name] = node

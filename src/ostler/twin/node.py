@@ -18,10 +18,11 @@ import random
 import shutil
 import threading
 import uuid
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from ostler.agent.agent import Agent, Detects
 from ostler.agent.buffer import MemoryBuffer
@@ -30,9 +31,10 @@ from ostler.agent.orders import OrderBook, Orders
 from ostler.agent.sources.scripted import ScriptedSource
 from ostler.agent.transport import HttpsTransport
 from ostler.core.clock import Clock
-from ostler.core.errors import OstlerError, Temporary
+from ostler.core.errors import BadInput, OstlerError, Temporary
 from ostler.twin import netboot
 from ostler.twin.bmc import TwinBmc
+from ostler.twin.fabric import Plug, TwinFabric
 from ostler.twin.monitors import TwinMonitors
 from ostler.twin.spec import DRIVER, KERNEL, NodeSpec
 from ostler.twin.verbs import twin_verbs
@@ -80,8 +82,9 @@ class TwinNode:
         detector: Detects,
         folder: Path,
         rng: random.Random,
+        fabric: TwinFabric | None = None,
     ) -> None:
-        """`folder`: where this machine's identity lies while it is up."""
+        """`folder`: where this machine's identity lies while it is up; `fabric`: what its HCAs are cabled to."""
         self.spec = spec
         self.bmc = bmc
         self.phase = Phase.OFF
@@ -101,6 +104,7 @@ class TwinNode:
         self._detector = detector
         self._folder = folder
         self._rng = rng
+        self._fabric = fabric
         self._lock = threading.Lock()
         self._power: list[str] = []
         self._busy = False
@@ -139,9 +143,15 @@ class TwinNode:
         """Another GPU driver is loaded; the agent tells what the node is made of anew."""
         self.driver_version, self._tell = version, True
 
+    def swap_plugs(self, one: str, other: str) -> None:
+        """Somebody exchanges the plugs in two of its HCAs. Raises `BadInput` where that cannot be."""
+        if self._fabric is None:
+            raise BadInput(f"{self.spec.name} has no InfiniBand cabling")
+        self._fabric.swap(Plug(self.spec.name, one), Plug(self.spec.name, other))
+
     def start_agent(self, seed: Seed) -> None:
         """The machine runs, and somebody starts its agent. Before its first step only."""
-        self.bmc.host_powered(True)
+        self._powered(True)
         self._seed = seed
         self._go(Phase.JOIN)
 
@@ -154,6 +164,9 @@ class TwinNode:
     def checked(self) -> None:
         if self.returns and self._recur_at < float("inf"):
             self._recur()
+
+    def neighbours(self) -> Mapping[str, Any]:
+        return {} if self._fabric is None else self._fabric.neighbours(self.spec.name)
 
     def restarted(self, service: str) -> None:
         self.say([f"systemd[1]: Restarted {service}.service."])
@@ -208,13 +221,21 @@ class TwinNode:
         for event in events:
             self._down()
             if event in ("off", "graceful-off"):
-                self.bmc.host_powered(False)
+                self._powered(False)
                 self._go(Phase.OFF)
             else:
-                self.bmc.host_powered(True)
+                if self._fabric is not None:
+                    self._fabric.node_off(self.spec.name)  # a reset takes the links down too
+                self._powered(True)
                 jitter = self._rng.uniform(0.9, 1.1)
                 self._ready_at = self._clock.now() + self._settings.boot_s * jitter
                 self._go(Phase.POST)
+
+    def _powered(self, on: bool) -> None:
+        """The HCAs' links come and go with the host's power."""
+        self.bmc.host_powered(on)
+        if self._fabric is not None:
+            (self._fabric.node_on if on else self._fabric.node_off)(self.spec.name)
 
     def _go(self, phase: Phase) -> None:
         self.phase = phase

@@ -20,6 +20,7 @@ the fleet starts, or, with `start = "production"`, when every node is in product
 | silence | domain seconds in which nothing leaves the node |
 | workload | true: a workload takes the GPUs; false: it ends |
 | fail_check | list of checks or verbs that fail from now on; an empty list: all pass again |
+| swap_plugs | two HCAs of the node, `["mlx5_0", "mlx5_1"]`: the plugs in them are exchanged |
 | power | `off`, `on`, `force-restart`, `power-cycle`: somebody presses a button |
 | bmc | `unreachable` or `ok` |
 | note | words for people |
@@ -45,6 +46,7 @@ from ostler.core.errors import BadInput
 from ostler.faults.metrics import METRICS
 from ostler.faults.model import Fault
 from ostler.faults.monitored import fault
+from ostler.twin.fabric import HCAS
 from ostler.twin.monitors import MONITORS, monitor_of
 
 LIMIT = 64 << 20
@@ -55,7 +57,7 @@ HEALTHS = ("OK", "Warning", "Critical")
 POWERS = ("on", "off", "force-restart", "power-cycle")
 DEEDS = (
     "kernel", "standing", "monitor_dead", "readings", "driver", "sensor", "leak", "log", "silence", "workload",
-    "fail_check", "power", "bmc",
+    "fail_check", "swap_plugs", "power", "bmc",
 )  # fmt: skip
 _KEYS = ("at", "node", "every_boot", "every_repair", "note", *DEEDS)
 _FAILING = frozenset(CHECKS) | frozenset(real_verbs())
@@ -207,6 +209,11 @@ def _value(deed: str, value: Any, where: str) -> Any:
             if unknown := [name for name in names if name not in _FAILING]:
                 raise BadInput(f"'{unknown[0][:40]}' is none of {', '.join(sorted(_FAILING))}", where=where)
             return names
+        case "swap_plugs":
+            plugs = _texts(value, where)
+            if len(plugs) != 2 or plugs[0] == plugs[1] or any(one not in HCAS for one in plugs):
+                raise BadInput(f"must be two different HCAs of {', '.join(HCAS)}", where=where)
+            return plugs
         case "standing":
             return _standing(value, where)
         case "monitor_dead":

@@ -77,6 +77,8 @@ def apply(strike: Strike, node: TwinNode) -> None:
             node.silence(value)
         case "workload":
             node.work(value)
+        case "swap_plugs":
+            node.swap_plugs(*value)
         case "fail_check":
             node.failing = frozenset(value)
         case "power":

@@ -7,10 +7,11 @@ the fault script says that it fails.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from ostler.agent.orders import Execution, Verb
 from ostler.agent.verbs import SERVICES
+from ostler.checks.ib_neighbours import NAME as IB_NEIGHBOURS
 from ostler.checks.registry import find
 from ostler.core.clock import Clock
 from ostler.core.errors import BadInput
@@ -34,6 +35,10 @@ class Machine(Protocol):
 
     def checked(self) -> None:
         """A check has ended, however."""
+        ...
+
+    def neighbours(self) -> Mapping[str, Any]:
+        """What is at the other end of its InfiniBand cables now; empty: it has none."""
         ...
 
     def restarted(self, service: str) -> None: ...
@@ -78,6 +83,11 @@ def twin_verbs(machine: Machine, clock: Clock) -> Mapping[str, Verb]:
             measured: dict[str, JsonValue] = {"simulated": True, "seconds": known.seconds}
             if known.name in machine.failing:
                 return OrderResult(order.id, Verdict.FAILED, f"{known.name} found a difference (scripted)", measured)
+            if known.name == IB_NEIGHBOURS:
+                found = machine.neighbours()
+                if not found:
+                    return OrderResult(order.id, Verdict.INCONCLUSIVE, "unsupported: no InfiniBand device", measured)
+                measured |= found
             return OrderResult(order.id, Verdict.PASSED, "", measured)
 
         return _Timed(clock, clock.now() + known.seconds, end)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
 from ostler.agent.orders import OrderBook, Orders
@@ -15,6 +18,7 @@ class Machine:
         self.failing: frozenset[str] = frozenset()
         self.works = False
         self.done: list[str] = []
+        self.cabling: dict[str, Any] = {}
 
     def busy(self) -> bool:
         return self.works
@@ -27,6 +31,9 @@ class Machine:
 
     def checked(self) -> None:
         self.done.append("checked")
+
+    def neighbours(self) -> Mapping[str, Any]:
+        return self.cabling
 
     def reboot(self) -> None:
         self.done.append("reboot")
@@ -114,3 +121,19 @@ def test_a_reboot_is_answered_by_the_next_boot_only(bench: Bench) -> None:
     bench.give("reboot")
     assert bench.machine.done == ["reboot"]
     assert bench.result(100.0) is None
+
+
+def test_the_check_of_its_cabling_says_what_is_plugged_in(bench: Bench) -> None:
+    bench.machine.cabling = {"hcas": 1, "ports": [{"hca": "mlx5_0"}]}
+    bench.give("run-check", check="ib-neighbours")
+    result = bench.result(after=10)
+    assert result is not None
+    assert result.verdict is Verdict.PASSED
+    assert result.measured["ports"] == [{"hca": "mlx5_0"}]
+
+
+def test_a_machine_without_cabling_cannot_say(bench: Bench) -> None:
+    bench.give("run-check", check="ib-neighbours")
+    result = bench.result(after=10)
+    assert result is not None
+    assert result.verdict is Verdict.INCONCLUSIVE
