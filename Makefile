@@ -75,7 +75,7 @@ proof: setup packages  ## The long campaigns: hundreds of kill points, fuzzing; 
 
 .PHONY: bench
 bench: setup  ## The benchmarks, quick; each prints one JSON document last
-	@for name in scan agent twin fleet bmc decide; do echo "== $$name" >&2; $(BIN)/python -m bench.$$name --quick | tail -n 1; done
+	@for name in scan agent twin fleet bmc decide fabric; do echo "== $$name" >&2; $(BIN)/python -m bench.$$name --quick | tail -n 1; done
 
 .PHONY: generate
 generate: setup  ## Renew what is generated from the code: diagram, OpenAPI, first migration

@@ -24,6 +24,7 @@ import ostler.brake.api
 import ostler.breakfix.api
 import ostler.events.api
 import ostler.events.webhooks_api
+import ostler.fabric.api
 import ostler.health.api
 import ostler.nodes.api
 import ostler.oncall.api
@@ -35,6 +36,7 @@ import ostler.tickets.api
 import ostler.verification.api
 from ostler import ground, retention
 from ostler.acceptance import driver
+from ostler.acceptance.cabling import designed_in
 from ostler.acceptance.store import find_sku
 from ostler.acceptance.tasks import procedures as acceptance_procedures
 from ostler.access.api import Authorize
@@ -56,6 +58,9 @@ from ostler.core.errors import Permanent
 from ostler.db.engine import Database
 from ostler.db.tx import Tx
 from ostler.events.sender import Sender
+from ostler.fabric.metrics import FabricMetrics
+from ostler.fabric.service import Fabrics
+from ostler.fabric.tasks import LOOK_S, Looks
 from ostler.faults.model import Fault
 from ostler.health import bmc_watch, levels
 from ostler.health.bmc_watch import BmcWatch
@@ -172,7 +177,9 @@ def build(config: Config, environment: Mapping[str, str]) -> Server:
 
     remediation = Remediation(db, open_bmc, config.remediation, config.health, clusters, next_window)
     verification = Verification(db, clusters, config.verification, consider)
-    acceptance = acceptance_procedures(db, config.acceptance, open_bmc)
+    fabrics = Fabrics(db, config.fabrics, config.health, consider)
+    looks = Looks(db, fabrics, ground.collectors(config, clock))
+    acceptance = acceptance_procedures(db, config.acceptance, open_bmc, designed_in(fabrics))
     fleet_watch = FleetWatch(db, config.fleet, config.health, consider)
     desk = AgentDesk(db, config.health, consider, on_readings=fleet_watch.hear, each_round=fleet_watch.step)
     silence = SilenceWatch(db, config.health)
@@ -219,7 +226,7 @@ def build(config: Config, environment: Mapping[str, str]) -> Server:
 
     runner = Runner(
         db,
-        [remediation.procedure(), verification.procedure(), *acceptance.values()],
+        [remediation.procedure(), verification.procedure(), looks.procedure(), *acceptance.values()],
         owner=owner,
         schedules=[
             every("acceptance", config.acceptance.sweep_s, lambda: driver.sweep(db, acceptance)),
@@ -228,6 +235,8 @@ def build(config: Config, environment: Mapping[str, str]) -> Server:
             every("retention", 24 * 3600.0, lambda: retention.sweep(db, config.retention)),
             every("pause-file", 1.0, lambda: pause_file.mirror(db)),
             every("verification", 60.0, verification.sweep),
+            every("fabric", LOOK_S, looks.sweep),
+            every("fabric-retention", 3600.0, looks.forget),
             every("maintenance", 10.0, lambda: maintenance.sweep(db, config.breakfix, maintenance.ordered_drain)),
             *(
                 [every("prometheus", config.simulation.speed * config.prometheus.every_s, prometheus.look)]
@@ -256,6 +265,7 @@ def build(config: Config, environment: Mapping[str, str]) -> Server:
     registry = CollectorRegistry()
     requests = RequestMetrics.on(registry)
     registry.register(FleetMetrics(db, loops, bmcs_watch.counts if config.bmc_watch.enabled else None))
+    registry.register(FabricMetrics(fabrics))
     stopping = threading.Event()
     agent_host, agent_port = parse_address(config.server.agent_listen, "[server] agent_listen")
     agent_port = agent_port or ground.free_port(agent_host)  # it stands in every seed, so it is known before serving
@@ -272,6 +282,7 @@ def build(config: Config, environment: Mapping[str, str]) -> Server:
                 stopping.is_set,
                 trust,
                 ground.adopt_sources(config, clusters),
+                fabrics,
             ),
             console.router,
         ],
@@ -339,6 +350,7 @@ def routers(
     stopping: Callable[[], bool],
     trust: Trust | None = None,
     sources: Mapping[str, Cluster] | None = None,
+    fabrics: Fabrics | None = None,
 ) -> list[APIRouter]:
     """The operators' API, feature by feature: what docs/api/openapi.json describes."""
     return [
@@ -350,7 +362,10 @@ def routers(
         ostler.oncall.api.router(db, authorize, config.oncall, config.health, remediation_service.consider),
         ostler.acceptance.api.router(db, authorize, config.acceptance),
         ostler.provisioning.api.router(db, authorize, config.provisioning, trust),
-        ostler.tickets.api.router(db, authorize),
+        ostler.tickets.api.router(db, authorize, config.oncall.console_url),
+        ostler.fabric.api.router(
+            fabrics or Fabrics(db, config.fabrics, config.health, remediation_service.consider), authorize
+        ),
         ostler.brake.api.router(db, authorize),
         ostler.events.api.router(db, authorize, stopping=stopping),
         ostler.events.webhooks_api.router(db, authorize, secret_store, config.webhooks),

@@ -25,6 +25,8 @@ from ostler.acceptance.model import AcceptanceSettings
 from ostler.breakfix.model import BreakfixSettings
 from ostler.core.errors import BadInput
 from ostler.events.model import WebhookSettings
+from ostler.fabric.settings import NAME as FABRIC_NAME
+from ostler.fabric.settings import FabricSettings
 from ostler.health.bmc_policy import BmcWatchSettings
 from ostler.health.fleet_metrics import FleetSettings
 from ostler.health.model import HealthSettings
@@ -160,6 +162,7 @@ class Config:
     retention: RetentionSettings = RetentionSettings()
     pools: Mapping[str, PoolSettings] = field(default_factory=dict)
     clusters: Mapping[str, ClusterSettings] = field(default_factory=dict)
+    fabrics: Mapping[str, FabricSettings] = field(default_factory=dict)
 
     @property
     def data_dir(self) -> Path:
@@ -258,6 +261,11 @@ class _Reader:
                 parse_capabilities(list(pool.capabilities), "")
             except BadInput as error:
                 self._refuse(f"pools.{name}", "capabilities", error.message.rstrip("."))
+        for name in config.fabrics:
+            if FABRIC_NAME.fullmatch(name) is None:
+                self._refuse(
+                    f"fabrics.{name}", None, "The name of a fabric has letters, digits, '.', '_', '-', 64 at most"
+                )
         return config
 
     def _section(self, kind: type[T], table: Mapping[str, Any], section: str) -> T:

@@ -17,6 +17,9 @@ from ostler.adapters.cluster.kubernetes import KubernetesCluster
 from ostler.adapters.cluster.nothing import NoCluster
 from ostler.adapters.cluster.port import Cluster
 from ostler.adapters.cluster.slurm import SlurmCluster
+from ostler.adapters.fabric import tools
+from ostler.adapters.fabric.port import Collector
+from ostler.adapters.fabric.replay import FolderCollector
 from ostler.adapters.keys.authority import Authority
 from ostler.adapters.keys.private_files import write_private
 from ostler.config import Config
@@ -158,3 +161,25 @@ def free_port(host: str) -> int:
     """A port of this address that is free now."""
     with socket.create_server((host, 0)) as taken:
         return int(taken.getsockname()[1])
+
+
+def collectors(config: Config, clock: Clock) -> dict[str, Collector]:
+    """What looks at each fabric from here; one that others push has none. Raises `BadInput`."""
+    found: dict[str, Collector] = {}
+    for name, fabric in config.fabrics.items():
+        if fabric.collector == "folder":
+            found[name] = FolderCollector(name, Path(fabric.folder).expanduser(), clock.real)
+        elif fabric.collector == "tools":
+            settings = tools.Settings(
+                vantage=fabric.through[-1] if fabric.remote and fabric.through else socket.gethostname(),
+                ca=fabric.ca,
+                port=fabric.ca_port,
+                prefix=fabric.through,
+                remote=fabric.remote,
+                config=fabric.config,
+                subnet_list=fabric.subnet_list,
+                discovery_s=fabric.deadline_s,
+                counters_s=fabric.deadline_s,
+            )
+            found[name] = tools.ToolsCollector(settings, clock.real)
+    return found

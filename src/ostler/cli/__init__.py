@@ -45,6 +45,9 @@ SECTIONS: tuple[tuple[str, tuple[Command, ...]], ...] = (
             Command("nodes", "ostler.cli.nodes:nodes_app", "list, show, why, history; certify, move, cordon, reboot"),
             Command("findings", "ostler.cli.findings:findings_app", "what diagnosis found: list, clear"),
             Command("tickets", "ostler.cli.tickets:tickets_app", "technician work: list, claim, done"),
+            Command(
+                "fabric", "ostler.cli.fabric:fabric_app", "InfiniBand: check, import, look, map, rounds; offline too"
+            ),
             Command("maintenance", "ostler.cli.maintenance:maintenance_app", "planned work: plan, finish, cancel"),
             Command("rma", "ostler.cli.rma:rma_app", "replacements and vendor cases: open, ship, receive, export"),
             Command("brake", "ostler.cli.brake:brake_app", "limits of everything disruptive, and what is let through"),

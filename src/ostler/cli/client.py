@@ -75,6 +75,17 @@ class Client:
     def put(self, path: str, json: Mapping[str, Any]) -> Any:
         return self._send("PUT", path, json=json)
 
+    def put_file(self, path: str, data: bytes, **params: object) -> Any:
+        """Put a file as it is; it may be large, so the answer is waited for longer."""
+        headers = {"Idempotency-Key": new_id("cli"), "Content-Type": "application/octet-stream"}
+        try:
+            answer = self._http.put(path, params=_query(params), content=data, headers=headers, timeout=10 * _SECONDS)
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from error
+        if answer.status_code >= 400:
+            raise _error(answer, self.url)
+        return answer.json()
+
     def patch(self, path: str, json: Mapping[str, Any]) -> Any:
         return self._send("PATCH", path, json=json)
 

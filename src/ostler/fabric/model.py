@@ -282,6 +282,8 @@ class Cause(NamedTuple):
     """False: seen from one vantage point only where two are needed. Opens no ticket."""
     ticket: bool = True
     """Whether it is technicians' work at all."""
+    removes: tuple[tuple[Port, Port], ...] = ()
+    """Cables to take out before anything is moved: nobody designed them, and no designed cable lacks them."""
 
 
 class TroubleKind(StrEnum):

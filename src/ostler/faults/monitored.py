@@ -73,6 +73,12 @@ _ROWS = (
     Monitored(Kind.IB, "symbol-errors", "nic", _E, _A.TRIAGE, "symbol errors above the specified rate"),
     Monitored(Kind.IB, "integrity", "nic", _E, _A.TRIAGE, "local link integrity or buffer overrun errors"),
     Monitored(Kind.IB, "rcv-errors", "nic", _W, _A.WATCH, "packets arrive damaged"),
+    # InfiniBand, as a look at the whole fabric has it (fabric/). Its own ticket names the plug, so nothing is rebooted
+    Monitored(Kind.IB, "miscabled", "nic", _W, _A.WATCH, "the port is cabled to another port than designed"),
+    Monitored(Kind.IB, "uncabled", "nic", _W, _A.WATCH, "the port has no link where the design has one"),
+    Monitored(Kind.IB, "bit-errors", "nic", _E, _A.TRIAGE, "the bit error rate is above its limit"),
+    Monitored(Kind.IB, "module-hot", "nic", _W, _A.WATCH, "the transceiver is too hot"),
+    Monitored(Kind.IB, "rx-power", "nic", _W, _A.WATCH, "the received light is too weak or uneven"),
     # Ethernet, by carrier. The device is the interface
     Monitored(Kind.ETH, "carrier-down", "nic", _W, _A.WATCH, "an interface that had a carrier has none"),
     Monitored(Kind.ETH, "flapping", "nic", _W, _A.WATCH, "the carrier comes and goes"),

@@ -72,7 +72,7 @@ class RequestMetrics:
 class Edge:
     """The layer itself. `strict_json` refuses what JSON parsers disagree about; `body_limit` is in bytes.
 
-    `larger` names the few paths where a whole file comes in, with their own limits.
+    `larger` names the few paths where a whole file comes in, with their own limits: regular expressions.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Edge:
         self.body_limit = body_limit
         self.strict_json = strict_json
         self.metrics = metrics
-        self.larger = dict(larger or {})
+        self.larger = [(re.compile(path), most) for path, most in (larger or {}).items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -133,7 +133,7 @@ class Edge:
             raise _Reply(400, "A NUL character has no place in a path or query.")
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
             return receive
-        limit = self.larger.get(scope["path"], self.body_limit)
+        limit = next((most for path, most in self.larger if path.fullmatch(scope["path"])), self.body_limit)
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > limit:

@@ -20,8 +20,13 @@ from ostler.http.edge import Edge, RequestMetrics
 BODY_LIMIT = 1024 * 1024
 """Bytes of one request body."""
 
-LARGER = {"/v1/adopt": 80 * 1024 * 1024}
-"""A running fleet comes in as one file: 100,000 nodes are some 15 MB of CSV."""
+LARGER = {
+    "/v1/adopt": 80 * 1024 * 1024,
+    "/v1/fabrics/[^/]+/(blueprint|snapshots)": 80 * 1024 * 1024,
+}
+"""A running fleet comes in as one file: 100,000 nodes are some 15 MB of CSV. So does a fabric: its design as a list of
+cables, and what a collector saw, compressed.
+"""
 
 DESCRIPTION = """\
 The control plane of a GPU fleet: nodes and their lifecycle, the brake, tickets, events and webhooks.

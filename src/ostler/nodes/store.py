@@ -92,6 +92,12 @@ def in_states(tx: Tx, states: Iterable[State]) -> list[Node]:
     return find(tx, node.c.state.in_([state.value for state in states]))
 
 
+def brief(tx: Tx) -> Sequence[sa.RowMapping]:
+    """Who stands where, of every node but the retired: id, name, slot, state, service, busy, cordoned."""
+    columns = (node.c.id, node.c.name, node.c.slot, node.c.state, node.c.service, node.c.busy, node.c.cordoned)
+    return tx.all(sa.select(*columns).where(node.c.state != State.RETIRED).order_by(node.c.name))
+
+
 def count(tx: Tx, where: sa.ColumnElement[bool] | None = None) -> int:
     query = sa.select(sa.func.count()).select_from(node)
     return int(tx.scalar(query if where is None else query.where(where)) or 0)

@@ -115,11 +115,12 @@ def open_triage_ticket(tx: Tx, node: Node, instruction: str, *, cause: str) -> s
     active = health.active(tx, node.id)
     serious = [row for row in active if row["severity"] in findings.SERIOUS]
     said = [{"fault": row["fault"], "device": row["device"], "message": row["message"]} for row in active[:20]]
+    cables = [row["id"] for row in ticket_store.listed(tx, state="unfinished", node_id=node.id) if row["key"]]
     return tickets.open_ticket(
         tx,
         node=node,
         cause=active[0]["fault"] if active else cause,
-        instruction=instruction,
+        instruction=f"{instruction} The plugs are in {', '.join(cables[:3])}." if cables else instruction,
         evidence={"findings": said, "serial": node.serial},
         parts=parts.wanted(node.inventory, node.slot, node.serial, [dict(row) for row in serious]),
     )

@@ -46,6 +46,15 @@ def test_without_the_description_by_the_old_rule_of_port_guids() -> None:
     assert bound.counters[End(HCA, 1)]["port_rcv_errors"] == 12
 
 
+def test_a_description_that_two_nodes_have_names_neither() -> None:
+    twice = topology()
+    twice.nodes[HCB] = Node(HCB, NodeKind.HCA, "gpu-0001 mlx5_0")
+    far = IBQUERYERRORS.replace(b"0xe41d2d0300001001", b"0xe41d2d030000f001")
+    bound = bind(read(far, "q.out"), twice)
+    assert not any(counters.get("port_rcv_errors") for counters in bound.counters.values())
+    assert "not in the topology" in bound.problems[0].message
+
+
 def test_a_linked_port_that_is_not_printed_has_no_errors() -> None:
     bound = bind(read(IBQUERYERRORS, "q.out"), topology())
     assert bound.counters[End(HCB, 1)]["symbol_error"] == 0

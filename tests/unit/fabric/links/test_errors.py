@@ -45,6 +45,7 @@ def test_more_bits_a_second_may_have_more_errors() -> None:
     ndr = allowance(900, "NDR", 4, LIMITS)
     assert allowance(900, "NDR", 2, LIMITS) == ndr / 2 and allowance(900, "XDR", 4, LIMITS) == 2 * ndr
     assert allowance(720, "NDR", 4, LIMITS) == pytest.approx(2.88) == allowance(7_000, "NDR", 4, LIMITS)
+    assert allowance(7_400, "NDR", 4, LIMITS) == pytest.approx(2.96)
     assert allowance(7_500, "NDR", 4, LIMITS) == pytest.approx(3.0)
     assert allowance(3600, "", 0, LIMITS) == 120.0, "not known: the patient limit"
 

@@ -58,6 +58,22 @@ def test_both_ends_count_one_down_once() -> None:
     assert events == [LinkEvent(HOST, LEAF, "flap", START + 900, 1)]
 
 
+@pytest.mark.parametrize(("leaf", "host"), [(3, 1), (1, 3)])
+@pytest.mark.parametrize(("down", "kind"), [(False, "flap"), (True, "down")])
+def test_the_end_that_counted_more_is_right(leaf: int, host: int, down: bool, kind: str) -> None:
+    after = look(900, {LEAF: {"link_downed": leaf}, HOST: {"link_downed": host}}, down=down)
+    assert [(one.kind, one.count) for one in judge(after, look(0))[1]] == [(kind, 3)]
+
+
+def test_a_down_that_lasts_counts_with_its_length_until_now() -> None:
+    assert kinds(look(225, down=True), events=downs(*LONG[:2], (200, None))) == [("flapping", True)]
+    assert kinds(look(224, down=True), events=downs(*LONG[:2], (200, None))) == [("flapping", False)]
+
+
+def test_the_look_that_saw_it_down_does_not_see_it_up() -> None:
+    assert judge(look(900), events=[event("down", 900)])[1] == []
+
+
 def test_three_looks_of_one_down_each_within_the_hour() -> None:
     earlier = [event("flap", 900), event("flap", 1_800)]
     after, before = look(2_700, {LEAF: {"link_downed": 3}}), look(1_800, {LEAF: {"link_downed": 2}})

@@ -1,0 +1,137 @@
+"""A look at the fabric goes into the books: causes, tickets, findings, parts; and what nobody saw changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ostler.brake.pause_file import PauseFile
+from ostler.core.clock import ManualClock
+from ostler.db.engine import Database
+from ostler.fabric import store
+from ostler.fabric.model import Port
+from ostler.fabric.settings import FabricSettings
+from ostler.nodes import store as nodes
+from ostler.nodes.model import Service
+from ostler.tickets import service as tickets
+from tests.flow.fabric.site import NET, Site, new_site
+from tests.flow.fleet import MARA, Fleet
+
+
+@pytest.fixture
+def site(db: Database, clock: ManualClock, tmp_path: Path) -> Site:
+    return new_site(db, clock, Fleet(db, clock, PauseFile(tmp_path / "pause")), FabricSettings())
+
+
+def test_a_clean_fabric_writes_no_cause_ticket_or_event(site: Site) -> None:
+    taken = site.look()
+    assert taken.report["clean"]
+    assert taken.report["cables"]["ok"] == len(site.blueprint.cables)
+    assert site.open() == []
+    assert site.tickets() == []
+    assert site.events("fabric") == []
+
+
+def test_exchanged_plugs_are_one_ticket_until_a_look_shows_them_right(site: Site) -> None:
+    a, b = Port("gpu-0003", "mlx5_1"), Port("gpu-0003", "mlx5_2")
+    site.cabling.swap(a, b)
+    report = site.look().report
+    (cause,) = report["causes"]
+    assert cause["kind"] == "miscabled"
+    assert [(move["from"], move["to"]) for move in cause["moves"]] == [(str(a), str(b)), (str(b), str(a))]
+    (ticket,) = site.tickets()
+    assert ticket["proof"] == "fabric"
+    assert site.findings("gpu-0003") == [("ib-miscabled", "mlx5_1/1"), ("ib-miscabled", "mlx5_2/1")]
+    assert site.events("fabric.cause") == ["fabric.cause_found"]
+
+    site.look()  # the same again: one ticket still, and nobody is told twice
+    assert [row["id"] for row in site.tickets()] == [ticket["id"]]
+    assert site.events("fabric.cause") == ["fabric.cause_found"]
+
+    site.db.write(lambda tx: tickets.claim(tx, ticket["id"], actor=MARA, force="the job ends in a minute"))
+    site.clock.advance(60)
+    site.db.write(lambda tx: tickets.done(tx, ticket["id"], actor=MARA, evidence="plugs exchanged"))
+    assert site.tickets()[0]["state"] == "verifying"
+    site.look()  # a word closes nothing
+    assert site.tickets()[0]["state"] in ("open", "claimed")
+
+    site.cabling.swap(a, b)
+    site.look()
+    (ticket,) = site.tickets()
+    assert ticket["state"] == "done"
+    assert site.open() == []
+    assert site.findings("gpu-0003") == []
+    assert site.events("fabric.cause") == ["fabric.cause_found", "fabric.cause_cleared"]
+
+
+def test_a_half_done_job_is_the_same_ticket(site: Site) -> None:
+    first, second, third = (Port(f"gpu-000{n}", "mlx5_0") for n in (1, 2, 3))
+    site.cabling.swap(first, second)
+    site.cabling.swap(second, third)
+    site.look()
+    (ticket,) = site.tickets()
+    site.cabling.swap(second, third)
+    site.look()
+    (again,) = [row for row in site.tickets() if row["state"] != "done"]
+    assert again["id"] == ticket["id"]
+    assert len(site.open()) == 1
+
+
+def test_a_look_that_was_blind_closes_nothing(site: Site) -> None:
+    site.cabling.cut(Port("gpu-0005", "mlx5_3"))
+    site.look()
+    assert [row["kind"] for row in site.open()] == ["cable-absent"]
+    assert site.findings("gpu-0005") == [("ib-uncabled", "mlx5_3/1")]
+    site.cabling.mute = set(site.blueprint.chassis) - {"gpu-0001", "leaf-r0-01"}
+    report = site.look().report
+    assert not report["coverage"]["complete"]
+    assert [row["kind"] for row in site.open() if row["confirmed"]] == ["cable-absent"]
+    assert site.findings("gpu-0005") == [("ib-uncabled", "mlx5_3/1")]
+    assert "fabric.coverage_changed" in site.events("fabric.coverage")
+    assert "fabric.cause_cleared" not in site.events("fabric")
+    site.cabling.mute = set()
+    site.cabling.plug(Port("gpu-0005", "mlx5_3"), site.blueprint.by_port[Port("gpu-0005", "mlx5_3")].b)
+    site.look()
+    assert site.open() == []
+
+
+def test_a_dead_switch_needs_a_second_witness(site: Site) -> None:
+    spines = sorted(name for name in site.blueprint.chassis if name.startswith("spine"))
+    site.cabling.dark = {spines[0]}
+    site.look("sm01")
+    (row,) = site.open()
+    assert (row["kind"], row["confirmed"]) == ("switch-down", False)
+    assert site.tickets() == []
+    assert site.events("fabric.cause") == []
+    site.look("gpu-0008")
+    (row,) = site.open()
+    assert row["confirmed"]
+    assert [ticket["subject"] for ticket in site.tickets()] == ["switch"]
+    assert site.events("fabric.cause") == ["fabric.cause_found"]
+
+
+def test_a_replaced_hca_is_no_fault_and_waits_for_a_word(site: Site) -> None:
+    site.look()
+    known = site.db.read(lambda tx: store.known_parts(tx, NET))
+    assert len(known) == len({site.cabling._node(port) for port in site.cabling.links})
+    old = site.cabling.guids["gpu-0002", "mlx5_4"]
+    site.cabling.guids["gpu-0002", "mlx5_4"] = 0x0002C903DEADBE00
+    report = site.look().report
+    assert report["cables"]["ok"] == len(site.blueprint.cables)
+    assert [row["kind"] for row in site.open()] == ["part-replaced"]
+    assert site.tickets() == []
+    (waiting,) = site.db.read(lambda tx: store.parts(tx, NET, state="replaced"))
+    assert (waiting["chassis"], waiting["port"]) == ("gpu-0002", "mlx5_4")
+    assert site.db.read(lambda tx: store.part_states(tx, NET, [old])) == {old: "known"}
+
+
+def test_an_unmanaged_node_is_told_of_and_left_alone(site: Site) -> None:
+    node = site.nodes["gpu-0004"]
+    site.db.write(lambda tx: nodes.update(tx, node.id, {"service": Service.UNMANAGED.value}))
+    site.cabling.swap(Port("gpu-0004", "mlx5_1"), Port("gpu-0004", "mlx5_2"))
+    site.look()
+    assert site.findings("gpu-0004") == [("ib-miscabled", "mlx5_1/1"), ("ib-miscabled", "mlx5_2/1")]
+    after = site.db.read(lambda tx: nodes.get(tx, node.id))
+    assert (after.state, after.pending_state) == (node.state, None)
+    assert site.db.read(lambda tx: nodes.holds(tx, [node.id])) == []
