@@ -57,7 +57,7 @@ def measure(design: Path, observed: Path, form: str) -> dict[str, Any]:
     marks.append(time.perf_counter())
     diagnosis = diagnose(blueprint, seen, others)
     marks.append(time.perf_counter())
-    diagnosis = with_health(diagnosis, judge(seen)[0], blueprint)
+    diagnosis = with_health(diagnosis, judge(seen, blueprint=blueprint)[0], blueprint)
     found = report(diagnosis, blueprint, seen)
     marks.append(time.perf_counter())
     read, place, compare, judged = (after - before for before, after in itertools.pairwise(marks))

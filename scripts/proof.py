@@ -17,6 +17,7 @@ CAMPAIGNS = {
     "kill -9 of webhook senders": (["tests/flow/events/test_killed_sender.py"], {}),
     "random walks of webhook lanes": (["tests/store/events/test_lanes.py"], {}),
     "fuzzed API": (["tests/contract/test_openapi.py"], {}),
+    "random fabrics": (["tests/unit/fabric/diagnosis/test_campaign.py"], {"OSTLER_FABRIC_CASES": "3000"}),
     "closed loop of the fabric": (["tests/e2e/test_fabric_loop.py"], {"OSTLER_FABRIC_CASES": "100"}),
 }
 

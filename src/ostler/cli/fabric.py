@@ -42,6 +42,9 @@ Observed: TypeAlias = Annotated[
         "perfquery, ibqueryerrors, or 'ostler fabric snapshot'. Again for counters or a further vantage point.",
     ),
 ]
+SwitchModel: TypeAlias = Annotated[
+    str, typer.Option("--switch-model", help="Of switches whose model the design does not name: MQM9700.")
+]
 Format: TypeAlias = Annotated[str, typer.Option("--format", "-f", help="Of the files; auto looks at each.")]
 
 
@@ -53,6 +56,7 @@ def check(
         list[Path] | None, typer.Option(help="An earlier look: errors and downs are counted between both.")
     ] = None,
     format: Format = "auto",
+    switch_model: SwitchModel = "",
     json: Json = False,
 ) -> None:
     """Compare what was seen with the design, offline. Exits 0 when clean, 1 with discrepancies, 2 on bad input.
@@ -64,11 +68,11 @@ def check(
     from ostler.fabric.links.judge import judge
     from ostler.fabric.report import document, lines
 
-    design, lints = _design(blueprint)
+    design, lints = _design(blueprint, switch_model)
     seen, others = _seen(observed, design, format)
     earlier = _seen(before, design, format)[0] if before else None
     diagnosis = diagnose(design, seen, others)
-    troubles, _ = judge(seen, earlier)
+    troubles, _ = judge(seen, earlier, blueprint=design)
     diagnosis = with_health(diagnosis, troubles, design)
     if json:
         output.print_json(document(diagnosis, design, seen, lints))
@@ -153,6 +157,7 @@ def map_command(
 def lint(
     blueprint: Annotated[Path, typer.Argument(help="The design.", show_default=False)],
     format: Format = "auto",
+    switch_model: SwitchModel = "",
     out: Annotated[Path | None, typer.Option("--out", help="Write it as Ostler's own CSV.", show_default=False)] = None,
     json: Json = False,
 ) -> None:
@@ -161,7 +166,7 @@ def lint(
     from ostler.fabric.designs import own_csv
     from ostler.fabric.report import lint_document
 
-    design, lints = designs.read(read_file(blueprint), str(blueprint), format=format)
+    design, lints = designs.read(read_file(blueprint), str(blueprint), format=format, switch_model=switch_model)
     if json:
         output.print_json(
             {
@@ -264,12 +269,12 @@ def read_file(path: Path) -> bytes:
     return data
 
 
-def _design(path: Path | None) -> tuple[Blueprint | None, list[Lint]]:
+def _design(path: Path | None, switch_model: str = "") -> tuple[Blueprint | None, list[Lint]]:
     if path is None:
         return None, []
     from ostler.fabric import designs
 
-    blueprint, lints = designs.read(read_file(path), str(path))
+    blueprint, lints = designs.read(read_file(path), str(path), switch_model=switch_model)
     if error := next((one for one in lints if one.error), None):
         raise BadInput(error.message, where=f"{path}:{error.line}" if error.line else str(path))
     return blueprint, lints

@@ -41,6 +41,7 @@ def import_command(
     fabric: Fabric,
     file: Annotated[Path, typer.Argument(help="The design, in any form that 'lint' reads.", show_default=False)],
     format: Annotated[str, typer.Option("--format", "-f", help="Of the file; auto looks.")] = "auto",
+    switch_model: Annotated[str, typer.Option(help="Of switches whose model the file does not name: MQM9700.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is doubtful.")] = False,
     reason: Reason = "",
     json: Json = False,
@@ -50,7 +51,13 @@ def import_command(
 
     data = read_file(file)
     found = _client().put_file(
-        f"{_path(fabric)}/blueprint", data, name=file.name, format=format, dry_run=dry_run, reason=reason or None
+        f"{_path(fabric)}/blueprint",
+        data,
+        name=file.name,
+        format=format,
+        switch_model=switch_model or None,
+        dry_run=dry_run,
+        reason=reason or None,
     )
     if json:
         output.print_json(found)

@@ -14,7 +14,8 @@ from ostler.core.errors import BadInput, Gone, NotFound
 from ostler.core.ids import new_id
 from ostler.db.tx import Tx
 from ostler.events import ledger, store
-from ostler.events.catalogue import CATALOGUE, CatalogueMismatch, known, matches
+from ostler.events.catalogue import CATALOGUE, known, matches
+from ostler.events.event_type import CatalogueMismatch
 from ostler.events.model import Event
 from ostler.events.nudge import nudge
 from ostler.events.policy import subscribed

@@ -54,13 +54,14 @@ def blueprint_routes(routes: APIRouter, fabrics: Fabrics, authorize: Authorize) 
         body: Annotated[bytes, Depends(_body)],
         name: Annotated[str, Query(max_length=255, description="The file's name, for messages")] = "blueprint",
         format: Annotated[str, Query(max_length=32)] = "auto",
+        switch_model: Annotated[str, Query(max_length=64)] = "",
         dry_run: bool = False,
         reason: Annotated[str, Query(max_length=500)] = "",
         who: Principal = operator,
     ) -> dict[str, Any]:
         if NAME.fullmatch(fabric) is None:
             raise BadInput("is no name for a fabric: letters, digits, '.', '_', '-', at most 64", where=fabric[:64])
-        blueprint, lints = designs.read(body, name, format=format)
+        blueprint, lints = designs.read(body, name, format=format, switch_model=switch_model)
         found: dict[str, Any] = {
             "fabric": fabric,
             "source": blueprint.source,

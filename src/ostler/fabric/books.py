@@ -20,6 +20,7 @@ from ostler.fabric.hosts import Hosts
 from ostler.fabric.model import Blueprint, Cause, CauseKind, Diagnosis, Port, Snapshot, Verdict
 from ostler.fabric.node_faults import node_faults
 from ostler.fabric.report import Names, move_document
+from ostler.fabric.sweep import guid_text
 from ostler.fabric.work import key_of, work
 from ostler.faults.model import Fault
 from ostler.health import levels
@@ -78,8 +79,9 @@ def learn_parts(tx: Tx, look: Look) -> None:
     for port, end in look.seen.ends.items():
         if end.guid not in known and end.guid not in waiting and look.seen.answered(port.chassis):
             fresh[end.guid] = registry_place(port)
-    untold = {guid for guid in fresh if f"0x{guid:016x}" in port_names(look.seen.unplaced)}
-    store.insert_parts(tx, look.fabric, {guid: at for guid, at in fresh.items() if guid not in untold}, "known")
+    told = "\n".join(look.seen.unplaced)
+    placed = {guid: at for guid, at in fresh.items() if at.chassis != guid_text(guid) and guid_text(guid) not in told}
+    store.insert_parts(tx, look.fabric, placed, "known")
     replaced = {found: registry_place(port) for port, (_, found) in look.seen.replaced.items() if found not in known}
     store.insert_parts(tx, look.fabric, replaced, "replaced")
 
@@ -90,11 +92,6 @@ def registry_place(port: Port) -> Port:
     if tail.isdecimal():
         return Port(port.chassis, head)
     return port if not slash else Port(port.chassis, port.name)
-
-
-def port_names(unplaced: Iterable[str]) -> str:
-    """All that is said of nodes without a place, to look GUIDs up in."""
-    return "\n".join(unplaced)
 
 
 # ── causes ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -122,6 +122,7 @@ def cause_document(cause: Cause, names: Names) -> dict[str, Any]:
         "do": cause.do,
         "where": [{"chassis": name, "place": names.place(name)} for name in cause.where],
         "moves": [move_document(move, names) for move in cause.moves],
+        "removes": [[str(a), str(b)] for a, b in cause.removes],
         "ports": [str(port) for port in cause.ports],
         "cables": [{"a": str(cable.a), "b": str(cable.b), "serial": cable.serial} for cable in cause.cables[:LISTED]],
         "confirmed": cause.confirmed,
@@ -164,6 +165,8 @@ def lines(diagnosis: Diagnosis, blueprint: Blueprint | None, snapshot: Snapshot 
         yield f"{number}. {cause.kind.value}: {cause.message}{doubt}"
         if cause.where:
             yield f"   where: {', '.join(names.where(name) for name in cause.where[:6])}" + _more(cause.where, 6)
+        for a, b in cause.removes[:12]:
+            yield f"   first take out the cable between {names.port(a)} and {names.port(b)}"
         for move in cause.moves[:12]:
             yield (
                 f"   the cable from {names.port(move.stays)}: take its plug out of {names.port(move.now)}, "

@@ -111,7 +111,14 @@ class Fabrics:
             one.taken_at = taken_at
         diagnosis = diagnose(blueprint, seen, (*others, *known.others))
         limits = self.settings(fabric).limits
-        troubles, news = judge(seen, known.before, events=known.events, restarted=known.restarted, limits=limits)
+        troubles, news = judge(
+            seen,
+            known.before,
+            events=known.events,
+            restarted=known.restarted,
+            limits=limits,
+            blueprint=blueprint,
+        )
         diagnosis = with_health(diagnosis, troubles, blueprint)
         report = document(diagnosis, blueprint, seen)
         snapshot_id = new_id("snap")

@@ -74,13 +74,12 @@ def _subject(cause: Cause, seen: Snapshot) -> Subject:
 
 def _steps(cause: Cause, names: Names) -> Iterable[Step]:
     serials = {port: cable.serial for cable in cause.cables for port in cable.ends if cable.serial}
+    for pair in cause.removes:
+        for port in pair:
+            yield Step("Take the plug out; nothing is designed there.", plug(port, names))
     for move in cause.moves:
         yield _move(move, names, serials)
-    if cause.moves or cause.kind in (CauseKind.EXCHANGED, CauseKind.SWITCH_DOWN, CauseKind.NODE_DOWN):
-        return
-    if cause.kind is CauseKind.UNDESIGNED:
-        for port in cause.ports[:2]:
-            yield Step("Take the plug out; nothing is designed there.", plug(port, names))
+    if cause.moves or cause.removes or cause.kind in (CauseKind.EXCHANGED, CauseKind.SWITCH_DOWN, CauseKind.NODE_DOWN):
         return
     cables = cause.cables or ((DesignedCable(cause.ports[0], cause.ports[1]),) if len(cause.ports) > 1 else ())
     for cable in cables[:_NAMED]:

@@ -16,7 +16,7 @@ from ostler.db.engine import Database
 from ostler.db.schema import event
 from ostler.db.tx import Tx
 from ostler.events import service
-from ostler.events.catalogue import CatalogueMismatch
+from ostler.events.event_type import CatalogueMismatch
 
 
 def publish(db: Database, subject: str = "node_1", tenant: str | None = None) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from ostler.events.catalogue import CATALOGUE, CatalogueMismatch, known, matches
+from ostler.events.catalogue import CATALOGUE, known, matches
+from ostler.events.event_type import CatalogueMismatch
 from tests.conftest import REPOSITORY
 
 GUIDE = {

@@ -105,6 +105,22 @@ def test_a_fabric_built_otherwise_gives_no_lines() -> None:
     assert causes(it) == []
 
 
+def test_a_host_of_another_kind_is_not_measured_by_the_rest() -> None:
+    it = tree()
+    for hca in range(4):
+        it.pull(gpu(7, hca))
+    it.plug(gpu(7, 0), Port("leaf-r1-01", "7"))
+    it.plug(gpu(7, 1), Port("leaf-r2-01", "7"))
+    assert causes(it) == []
+
+
+def test_trunks_without_a_rule_break_none() -> None:
+    it = tree()
+    for leaf in sorted({c.a.chassis for c in it.blueprint.cables if c.b.chassis == "spine-01"})[2::2]:
+        it.pull(next(c.a for c in it.blueprint.by_chassis[leaf] if c.b.chassis == "spine-01"))
+    assert causes(it) == []
+
+
 def test_so_many_oddities_are_one_line() -> None:
     it = World(fat_tree(1280, 2))
     for n in range(1, 1281, 10):

@@ -141,6 +141,19 @@ def test_neighbours_known_by_lid_only() -> None:
     assert [problem.kind for problem in parse(gone).problems] == [ProblemKind.UNREADABLE]
 
 
+def test_a_lid_that_two_have_names_neither() -> None:
+    both = BLOCKS.replace(f"0x{HCB:016x}      5 ", f"0x{HCB:016x}      4 ").replace(
+        "==>       5    1[", "==>       4    1["
+    )
+    sweep = parse(both)
+    assert linked(sweep) == LINKS and sweep.problems == [], "the hosts' own word, not a guess by LID"
+
+
+def test_a_neighbour_without_guid() -> None:
+    sweep = parse(LINE.replace(f"==>  0x{HCB:016x}", "==>  0x" + "0" * 16))
+    assert kinds(sweep) == [ProblemKind.UNREADABLE] and linked(sweep) == LINKS and 0 not in sweep.nodes
+
+
 def test_only_ports_that_are_down() -> None:
     text = "".join(line for line in LINE.splitlines(keepends=True) if "Down/" in line)
     assert kinds(parse(text)) == [ProblemKind.UNREADABLE]

@@ -75,6 +75,14 @@ def test_copper_has_no_light_and_no_temperature() -> None:
     assert port_of({"gpu-0001/mlx5_0": one}).modules[End(HCA, 1)] == Module(vendor="FS", kind="Passive copper cable")
 
 
+@pytest.mark.parametrize(
+    ("kind", "light"), [("Passive copper cable", "-1.0,-1.0 [-10..6]"), ("Active optical", "0,0,0,0 [0..0]")]
+)
+def test_each_sign_of_no_light_is_enough(kind: str, light: str) -> None:
+    one = {"result": {"output": {"Module Info": {"Cable Type": kind, "Rx Power Current [dBm]": light}}}}
+    assert port_of({"gpu-0001/mlx5_0": one}).modules[End(HCA, 1)] == Module(kind=kind)
+
+
 def test_a_dark_lane_is_minus_forty() -> None:
     info = {"Rx Power Current [dBm]": "-1.3,-40,-inf,-1.2 [-10..6]", "Cable Type": "Active optical"}
     module = port_of({"gpu-0001/mlx5_0": {"result": {"output": {"Module Info": info}}}}).modules[End(HCA, 1)]

@@ -98,6 +98,11 @@ def test_ports_that_cannot_be(port: str) -> None:
     assert set(kinds(sweep)) == {ProblemKind.UNREADABLE}
 
 
+def test_a_node_without_guid_is_left_out() -> None:
+    sweep = parse(TEXT.replace(f"NodeGUID:{SPINE:016x}", "NodeGUID:" + "0" * 16))
+    assert set(sweep.nodes) == {LEAF, HCA, HCB} and ProblemKind.UNREADABLE in kinds(sweep)
+
+
 @pytest.mark.parametrize("text", ["", "x\n", "\0" * 99, "{ SW Ports:28 SystemGUID:"])
 def test_what_is_none_at_all(text: str) -> None:
     with pytest.raises(BadInput, match=r"^subnet.lst: No cable"):
