@@ -7,7 +7,8 @@ the rounds), `api.py` and the console.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -20,7 +21,7 @@ from ostler.core.ids import new_id
 from ostler.db.tx import Tx
 from ostler.events import service as events
 from ostler.fabric import hosts, round_store, store
-from ostler.fabric.blueprints import Design
+from ostler.fabric.blueprints import Design, Shelf
 from ostler.fabric.model import Port, Snapshot
 from ostler.fabric.places import archive
 from ostler.fabric.report import Names
@@ -31,6 +32,7 @@ from ostler.trends.model import Verdict
 
 CHECK = "fabric-round"
 """Name of the outcomes that a signed round leaves with the nodes it looked at."""
+_WEEK = 7 * 86_400.0
 
 
 class Found(StrEnum):
@@ -43,36 +45,54 @@ class Found(StrEnum):
     """Something was wrong and was put right on the spot."""
 
 
-def ensure(
-    tx: Tx, fabric: str, settings: FabricSettings, design: Callable[[], Design | None] = lambda: None
-) -> str | None:
-    """Open the round that is due, if one is. Returns its id. `design` is asked only then: it may have to be read."""
+@dataclass(frozen=True)
+class Material:
+    """What a round is made of: the last look, packed, and what links did since the round before."""
+
+    snapshot_id: str
+    packed: bytes
+    downs: Mapping[Port, int]
+    unknown: tuple[tuple[str, str], ...]
+    design: Design | None
+
+
+def is_due(tx: Tx, fabric: str, settings: FabricSettings) -> bool:
+    """Whether the next round should be opened now."""
     if settings.round_every_s <= 0:
-        return None
+        return False
     last = round_store.latest(tx, fabric)
-    if last is not None and (last["state"] == "open" or tx.now - last["opened_at"] < settings.round_every_s):
-        return None
-    return open_round(tx, fabric, settings, design())
+    return last is None or (last["state"] != "open" and tx.now - last["opened_at"] >= settings.round_every_s)
 
 
-def open_round(tx: Tx, fabric: str, settings: FabricSettings, design: Design | None = None) -> str | None:
-    """A round over the last look; None while there is none, or nothing of it is kept."""
+def material(tx: Tx, fabric: str, settings: FabricSettings, shelf: Shelf) -> Material | None:
+    """None while nobody has looked, or nothing of the last look is kept."""
     look = store.latest(tx, fabric)
     packed = None if look is None else store.body(tx, look["id"])
     if look is None or packed is None:
         return None
-    tx.lock(f"fabric-round:{fabric}")
-    if (present := round_store.latest(tx, fabric)) is not None and present["state"] == "open":
-        return str(present["id"])
     downs: dict[Port, int] = {}
-    for row in store.events(tx, fabric, tx.now - settings.round_every_s):
+    for row in store.events(tx, fabric, tx.now - (settings.round_every_s or _WEEK)):
         if row["kind"] in ("flap", "down"):
             port = Port(row["chassis"], row["port"])
             downs[port] = downs.get(port, 0) + row["count"]
     report = store.snapshot(tx, fabric, look["id"])["report"]
-    unknown = [(row["a"], row["b"]) for row in report.get("listed", {}).get("unknown", ())]
-    blueprint = None if design is None else design.blueprint
-    chosen = items(archive.unpack(packed), downs, unknown, settings.round_items, Names(blueprint))
+    unknown = tuple((row["a"], row["b"]) for row in report.get("listed", {}).get("unknown", ()))
+    return Material(look["id"], packed, downs, unknown, shelf.active(tx, fabric))
+
+
+def chosen(found: Material, settings: FabricSettings) -> list[dict[str, Any]]:
+    """The items of a round. Takes up to a second at 98,304 ports: never inside a transaction that writes."""
+    names = Names(None if found.design is None else found.design.blueprint)
+    return items(archive.unpack(found.packed), found.downs, found.unknown, settings.round_items, names)
+
+
+def open_round(
+    tx: Tx, fabric: str, settings: FabricSettings, snapshot_id: str, rows: Sequence[Mapping[str, Any]]
+) -> str:
+    """Open a round with these items; the open one, if there is one already. Returns its id."""
+    tx.lock(f"fabric-round:{fabric}")
+    if (present := round_store.latest(tx, fabric)) is not None and present["state"] == "open":
+        return str(present["id"])
     round_id = new_id("round")
     round_store.insert(
         tx,
@@ -80,10 +100,10 @@ def open_round(tx: Tx, fabric: str, settings: FabricSettings, design: Design | N
             "id": round_id,
             "fabric": fabric,
             "state": "open",
-            "items": chosen,
-            "snapshot_id": look["id"],
+            "items": [dict(row) for row in rows],
+            "snapshot_id": snapshot_id,
             "opened_at": tx.now,
-            "due_at": tx.now + settings.round_every_s,
+            "due_at": tx.now + (settings.round_every_s or _WEEK),
         },
     )
     return round_id

@@ -55,11 +55,19 @@ def rounds_routes(routes: APIRouter, fabrics: Fabrics, authorize: Authorize) -> 
 
     @routes.post("/{fabric}/rounds", status_code=201, summary="Open a round now")
     def begin(fabric: str, _who: Principal = technician) -> dict[str, Any]:
-        def write(tx: Tx) -> dict[str, Any]:
+        settings = fabrics.settings(fabric)
+
+        def query(tx: Tx) -> rounds.Material | None:
             fabrics.check(tx, fabric)
-            round_id = rounds.open_round(tx, fabric, fabrics.settings(fabric), fabrics.shelf.active(tx, fabric))
-            if round_id is None:
-                raise Conflict("A round is made of a look at the fabric, and none has been taken yet.")
+            return rounds.material(tx, fabric, settings, fabrics.shelf)
+
+        found = db.read(query)
+        if found is None:
+            raise Conflict("A round is made of a look at the fabric, and none has been taken yet.")
+        rows = rounds.chosen(found, settings)
+
+        def write(tx: Tx) -> dict[str, Any]:
+            round_id = rounds.open_round(tx, fabric, settings, found.snapshot_id, rows)
             return round_view(round_store.get(tx, fabric, round_id))
 
         return db.write(write)

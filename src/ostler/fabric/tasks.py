@@ -98,10 +98,17 @@ class Looks:
             self._forget(fabric, self._fabrics.settings(fabric))
 
     def _tend(self, fabric: str, settings: FabricSettings) -> None:
-        if fabric in self._collectors:
+        """Reads first: where nothing is due nothing is written."""
+        if fabric in self._collectors and self._db.read(lambda tx: due(tx, fabric, settings)) is not None:
             self._db.write(lambda tx: _start(tx, fabric, settings))
-        shelf = self._fabrics.shelf
-        self._db.write(lambda tx: rounds.ensure(tx, fabric, settings, lambda: shelf.active(tx, fabric)))
+        if self._db.read(lambda tx: rounds.is_due(tx, fabric, settings)):
+            self._open_round(fabric, settings)
+
+    def _open_round(self, fabric: str, settings: FabricSettings) -> None:
+        found = self._db.read(lambda tx: rounds.material(tx, fabric, settings, self._fabrics.shelf))
+        if found is not None:
+            rows = rounds.chosen(found, settings)
+            self._db.write(lambda tx: rounds.open_round(tx, fabric, settings, found.snapshot_id, rows))
 
     def _forget(self, fabric: str, settings: FabricSettings) -> None:
         now = self._db.clock.now()
