@@ -38,6 +38,11 @@ class Names:
         known = self._designed.get(chassis)
         return "" if known is None else str(known.place)
 
+    def spot(self, chassis: str) -> str:
+        """Rack and unit, as they stand on the rack: `r03 u17`."""
+        known = self._designed.get(chassis)
+        return "" if known is None else f"{known.place.rack} {known.place.unit}".strip()
+
     def label(self, port: Port) -> str:
         """What stands on the front panel, where it is another name than the port's own."""
         told = label(self.model(port.chassis), port)

@@ -14,6 +14,8 @@ from ostler.nodes.model import State
 from ostler.tickets.model import Harms, Plug, Safety, Step, Subject, Work
 
 RESEAT = "Take the plug out, look at it and at the port, put it back until it clicks."
+MOVE = "Move the plug."
+PULL = "Pull the plug, and put it in when its new port is free."
 _NO_PART = frozenset({CauseKind.MISCABLED, CauseKind.EXCHANGED, CauseKind.SHIFTED, CauseKind.UNDESIGNED})
 """Nothing is broken: a plug is in another's place."""
 _NAMED = 6
@@ -77,8 +79,9 @@ def _steps(cause: Cause, names: Names) -> Iterable[Step]:
     for pair in cause.removes:
         for port in pair:
             yield Step("Take the plug out; nothing is designed there.", plug(port, names))
-    for move in cause.moves:
-        yield _move(move, names, serials)
+    for number, move in enumerate(cause.moves):
+        taken = any(later.now == move.then for later in cause.moves[number + 1 :])
+        yield _move(move, names, serials, PULL if taken else MOVE)
     if cause.moves or cause.removes or cause.kind in (CauseKind.EXCHANGED, CauseKind.SWITCH_DOWN, CauseKind.NODE_DOWN):
         return
     cables = cause.cables or ((DesignedCable(cause.ports[0], cause.ports[1]),) if len(cause.ports) > 1 else ())
@@ -87,10 +90,10 @@ def _steps(cause: Cause, names: Names) -> Iterable[Step]:
             yield Step(RESEAT, plug(port, names), cable_serial=cable.serial)
 
 
-def _move(move: Move, names: Names, serials: Mapping[Port, str]) -> Step:
+def _move(move: Move, names: Names, serials: Mapping[Port, str], do: str) -> Step:
     # The serial is the designed cable's at the end that stays: that is the cable in the hand unless it is a stranger.
     return Step(
-        "Move the plug.",
+        do,
         plug(move.now, names),
         plug(move.then, names),
         plug(move.stays, names),
@@ -100,7 +103,7 @@ def _move(move: Move, names: Names, serials: Mapping[Port, str]) -> Step:
 
 def plug(port: Port, names: Names) -> Plug:
     """One end of a cable in the words of who stands before it."""
-    return Plug(port.chassis, port.name, names.place(port.chassis), names.label(port))
+    return Plug(port.chassis, port.name, names.spot(port.chassis), names.label(port))
 
 
 def _harms(concerned: list[Host]) -> Harms:
