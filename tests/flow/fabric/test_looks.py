@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,13 @@ from ostler.brake.pause_file import PauseFile
 from ostler.core.clock import ManualClock
 from ostler.db.engine import Database
 from ostler.fabric import store
-from ostler.fabric.model import Port
+from ostler.fabric.designs.fat_tree import fat_tree
+from ostler.fabric.model import Blueprint, ChassisKind, Port
 from ostler.fabric.settings import FabricSettings
 from ostler.nodes import store as nodes
-from ostler.nodes.model import Service
+from ostler.nodes.model import Service, State
 from ostler.tickets import service as tickets
+from tests.flow.fabric.cabling import Cabling
 from tests.flow.fabric.site import NET, Site, new_site
 from tests.flow.fleet import MARA, Fleet
 
@@ -135,3 +139,60 @@ def test_an_unmanaged_node_is_told_of_and_left_alone(site: Site) -> None:
     after = site.db.read(lambda tx: nodes.get(tx, node.id))
     assert (after.state, after.pending_state) == (node.state, None)
     assert site.db.read(lambda tx: nodes.holds(tx, [node.id])) == []
+
+
+def test_a_dump_of_another_fabric_changes_nothing_of_this_one(site: Site) -> None:
+    site.cabling.cut(Port("gpu-0005", "mlx5_3"))
+    site.look()
+    ours = site.cabling
+    strange = fat_tree(8, 8, host_name="other-####")
+    boxes = {name: f"x-{name}" for name, one in strange.chassis.items() if one.kind is ChassisKind.SWITCH}
+    site.cabling = Cabling(_renamed(strange, boxes))
+    site.cabling.guids = {node: guid + 0x10000000 for node, guid in site.cabling.guids.items()}
+    site.look()
+    assert sorted(row["kind"] for row in site.open()) == ["cable-absent", "other-fabric"]
+    assert [row["state"] for row in site.tickets()] == ["open"]
+    site.cabling = ours
+    site.look()
+    assert [row["kind"] for row in site.open()] == ["cable-absent"]
+
+
+def test_a_cause_that_falls_apart_is_two(site: Site) -> None:
+    ports = [Port(f"gpu-000{n}", "mlx5_0") for n in (1, 2, 3, 4)]
+    for one, two in itertools.pairwise(ports):
+        site.cabling.swap(one, two)
+    site.look()
+    (whole,) = site.open()
+    for port in ports:
+        cable = site.blueprint.by_port[port]
+        site.cabling.plug(cable.a, cable.b)
+    site.cabling.swap(ports[0], ports[1])
+    site.cabling.swap(ports[2], ports[3])
+    site.look()
+    rows = site.open()
+    assert len(rows) == 2
+    assert whole["id"] in {row["id"] for row in rows}
+    assert len({row["ticket_id"] for row in rows}) == 2
+
+
+def _renamed(blueprint: Blueprint, names: dict[str, str]) -> Blueprint:
+    def port(old: Port) -> Port:
+        return Port(names.get(old.chassis, old.chassis), old.name)
+
+    cables = tuple(
+        cable._replace(a=min(port(cable.a), port(cable.b)), b=max(port(cable.a), port(cable.b)))
+        for cable in blueprint.cables
+    )
+    chassis = {
+        names.get(name, name): replace(one, name=names.get(name, name)) for name, one in blueprint.chassis.items()
+    }
+    return Blueprint(blueprint.name, blueprint.source, chassis, cables)
+
+
+def test_a_node_that_is_out_of_production_gets_no_finding_of_its_cables(site: Site) -> None:
+    node = site.nodes["gpu-0006"]
+    site.db.write(lambda tx: nodes.update(tx, node.id, {"state": State.TRIAGE.value}))
+    site.cabling.cut(Port("gpu-0006", "mlx5_0"))
+    site.look()
+    assert site.findings("gpu-0006") == []
+    assert len(site.tickets()) == 1
