@@ -24,8 +24,6 @@ def due(
     """
     if looked_at is None:
         return "nobody has looked yet"
-    if looked_at > now:
-        return None  # a restored database, or a clock that was set back: the next look will come
     if repaired_at is not None and repaired_at >= looked_at and now - looked_at >= settings.repair_look_s:
         return "a repair waits for its proof"
     if (slot := last_slot(fabric, settings, now)) is not None and slot > looked_at:

@@ -18,6 +18,8 @@ class Cabling:
     """Chassis without power."""
     mute: set[str] = field(default_factory=set)
     """Chassis that are there and do not answer: like the dark ones for who looks, but that he hears of time-outs."""
+    counters: dict[Port, dict[str, int]] = field(default_factory=dict)
+    """By ibqueryerrors' names: `LinkDownedCounter`, …"""
     guids: dict[tuple[str, str], int] = field(default_factory=dict)
     """(chassis, HCA; empty for a switch) → node GUID."""
 
@@ -55,9 +57,30 @@ class Cabling:
         """What a collector on one host brings."""
         lost = "ibwarn: [1] mad_rpc: _do_madrpc failed\nsrc/query_smp.c:196; umad (DR path slid 0; dlid 0; 0,1,{} Attr 0x11:0) bad status 110; Connection timed out\n"
         stderr = "".join(lost.format(n) for n, _ in enumerate(self.mute, 2))
-        return Collection(
-            vantage, 0.0, 1.0, (Output("ibnetdiscover", ("ibnetdiscover",), self.text().encode(), stderr),)
-        )
+        text = Output("ibnetdiscover", ("ibnetdiscover",), self.text().encode(), stderr)
+        errors = Output("ibqueryerrors", ("ibqueryerrors",), self.errors().encode())
+        return Collection(vantage, 0.0, 1.0, (text, errors))
+
+    def errors(self) -> str:
+        """ibqueryerrors' text."""
+        lines: list[str] = []
+        for (chassis, hca), guid in self.guids.items():
+            mine = {port: found for port, found in self.counters.items() if self._node(port) == (chassis, hca)}
+            if mine:
+                lines.append(
+                    f'Errors for "{chassis} {hca}"' if hca else f'Errors for 0x{guid:x} "MF0;{chassis}:MQM9700/U1"'
+                )
+            for port, found in mine.items():
+                told = " ".join(f"[{name} == {value}]" for name, value in found.items())
+                lines.append(f"   GUID 0x{guid:x} port {1 if hca else port.name}: {told}")
+        bad, checked = len(self.counters), 64 * len(self.guids)
+        lines += ["", f"## Summary: {len(self.guids)} nodes checked, {bad} bad nodes found"]
+        lines += [
+            f"##          {checked} ports checked, {bad} ports have errors beyond threshold",
+            "## Thresholds: ",
+            "",
+        ]
+        return "\n".join(lines)
 
     def text(self) -> str:
         """ibnetdiscover's text: switches first, then HCAs; what has no power or no link is not there."""

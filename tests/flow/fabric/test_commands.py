@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -17,6 +18,7 @@ from ostler.cli import main
 from ostler.core.clock import ManualClock
 from ostler.core.errors import BadInput
 from ostler.db.engine import Database
+from ostler.fabric import store, tasks
 from ostler.fabric.designs import own_csv
 from ostler.fabric.metrics import FabricMetrics
 from ostler.fabric.model import Port
@@ -203,6 +205,10 @@ def test_a_look_that_fails_says_why_and_is_tried_again(site: Site, turn: Callabl
     turn(LOOK_S)
     turn(0)
     assert "infiniband-diags" in json.dumps(_state(site))
+    failed = _state(site)["job_id"]
+    turn(LOOK_S)
+    turn(0)
+    assert _state(site)["job_id"] == failed  # not at once
     site.fails = None
     turn(40)
     turn(0)
@@ -242,9 +248,33 @@ def test_mistakes_are_one_line(site: Site, words: list[str], said: str, capsys: 
     assert said in err and err.count("\n") == 1
 
 
-def _state(site: Site) -> object:
-    from ostler.fabric import store, tasks
+def test_a_look_that_others_take_is_waited_for(site: Site, design: Path, tmp_path: Path, capsys: Out) -> None:
+    runner = Runner(site.db, [Looks(site.db, site.fabrics, {}).procedure()], owner="test")
+    ran(capsys, "import", NET, str(design))
+    dump = tmp_path / "fabric.txt"
+    dump.write_text(site.cabling.text())
+    ran(capsys, "collect", NET, "--file", str(dump))
+    site.clock.advance(60)
+    ran(capsys, "look", NET, "--wait", "0")
+    runner.run_due()
+    assert _wanted(site) == "token:OSTLER_ADMIN_TOKEN asked for it"  # what was sent before does not count
+    site.clock.advance(5)
+    ran(capsys, "collect", NET, "--file", str(dump))
+    site.clock.advance(5)
+    runner.run_due()
+    assert _wanted(site) is None
+    assert _state(site)["state"] == "done"
+    ran(capsys, "look", NET, "--wait", "0")
+    site.clock.advance(901)
+    runner.run_due()
+    assert "is 'ostler fabric collect' running" in _state(site)["waits"]
 
+
+def _wanted(site: Site) -> str | None:
+    return site.db.read(lambda tx: tasks.wanted(tx, NET, site.fabrics.settings(NET)))
+
+
+def _state(site: Site) -> dict[str, Any]:
     row = site.db.read(lambda tx: store.last_look(tx, f"fabric:{NET}", tasks.PROCEDURE))
     assert row is not None
     return tasks.job_view(row)

@@ -196,3 +196,20 @@ def test_a_node_that_is_out_of_production_gets_no_finding_of_its_cables(site: Si
     site.look()
     assert site.findings("gpu-0006") == []
     assert len(site.tickets()) == 1
+
+
+def test_a_link_that_goes_down_again_and_again_is_found_over_many_looks(site: Site) -> None:
+    port = Port("gpu-0007", "mlx5_2")
+    site.clock.advance(3600)  # the nodes booted a while ago: nothing of this is explained by it
+    for downs in range(4):
+        site.cabling.counters = {port: {"LinkDownedCounter": downs}} if downs else {}
+        site.clock.advance(540)
+        site.look()
+        assert [row["kind"] for row in site.open()] == (["link-trouble"] if downs == 3 else [])
+    assert ("ib-flapping", "mlx5_2/1") in site.findings("gpu-0007")
+    (ticket,) = [row for row in site.tickets() if row["proof"] == "fabric"]
+    assert str(site.blueprint.by_port[port].b.chassis) in ticket["instruction"] + ticket["cause"] + str(ticket["steps"])
+    site.clock.advance(13 * 3600)  # the window of 12 h is over, and nothing was added
+    site.look()
+    assert site.open() == []
+    assert [row["state"] for row in site.tickets() if row["id"] == ticket["id"]] == ["done"]
