@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 DEMO = [sys.executable, "-m", "ostler", "demo"]
-NODES = 21
+NODES = 23
 """One more than the story needs: nothing happens to the last."""
 
 
@@ -64,7 +64,7 @@ def test_every_node_is_where_it_should_be(told: dict[str, Any]) -> None:
 
 
 def test_each_went_through_day_0_and_day_1(told: dict[str, Any]) -> None:
-    for node in set(told["nodes"]) - set(act(told, "adopted")):
+    for node in set(told["nodes"]) - set(act(told, "adopted")) - set(act(told, "crossed")):
         went = [one["to"] for one in told["transitions"] if one["node"] == node]
         assert went[:6] == ["discovered", "onboard", "seatrial", "zap", "test", "production"], node
 
@@ -73,7 +73,7 @@ def test_what_was_cured_in_place_came_back_and_the_rest_was_left_alone(told: dic
     for key in ("reboot", "pending", "brake", "service"):
         for node in act(told, key):
             assert after_production(told, node) == ["reboot", "production"], (key, node)
-    for key in ("recorded", "silence", "storm", "rollout", "slow", "monitor", "blip", "adopted"):
+    for key in ("recorded", "silence", "storm", "rollout", "slow", "monitor", "blip", "adopted", "crossed", "pulled"):
         for node in act(told, key):
             assert after_production(told, node) == [], (key, node)
 
@@ -116,6 +116,43 @@ def test_the_adopted_fleet_is_told_about_and_not_touched(told: dict[str, Any]) -
 
 def test_the_brake_held_one_of_two_back(told: dict[str, Any]) -> None:
     assert {one["node"] for one in told["held"]} & set(act(told, "brake"))
+
+
+def tickets_of(told: dict[str, Any], node: str) -> list[dict[str, Any]]:
+    return [one for one in told["tickets"] if one["node"] == node]
+
+
+def test_exchanged_plugs_are_found_in_seatrial_and_mended_by_their_ticket(told: dict[str, Any]) -> None:
+    (crossed,) = act(told, "crossed")
+    went = [one for one in told["transitions"] if one["node"] == crossed]
+    again = ["onboard", "seatrial", "triage", "onboard", "seatrial", "zap", "test", "production"]
+    assert [one["to"] for one in went] == ["discovered", *again]
+    assert next(one["cause"] for one in went if one["to"] == "triage") == "seatrial-failed"
+    (ticket,) = tickets_of(told, crossed)
+    assert ticket["instruction"] == f"Exchange the plugs in {crossed} mlx5_0 and {crossed} mlx5_1."
+    ends = [(one["at"]["port"], one["to"]["port"], one["stays"]["chassis"]) for one in ticket["steps"]]
+    assert sorted(ends) == [("mlx5_0", "mlx5_1", "leaf03-r1"), ("mlx5_1", "mlx5_0", "leaf03-r0")]
+    assert ticket["state"] == "done" and "Seatrial" in ticket["closing"]["evidence"]
+    assert ticket["closing"]["technician"]["by"] == "token:ada"
+
+
+def test_a_pulled_cable_is_one_cause_one_ticket_and_a_finding_and_over_when_it_is_seen_back(
+    told: dict[str, Any],
+) -> None:
+    (pulled,) = act(told, "pulled")
+    before, after, mended = told["fabric"]["looks"]
+    cables = before["cables"]["ok"]
+    assert before["coverage"]["cables"] == cables and not before["causes"]
+    assert (after["cables"]["ok"], after["cables"]["absent"]) == (cables - 1, 1)
+    assert [one["kind"] for one in after["causes"] if one["ticket"]] == ["cable-absent"]
+    assert not [one for one in mended["causes"] if one["ticket"]]
+    (cause,) = told["fabric"]["causes"]
+    assert f"{pulled} mlx5_3" in cause["ports"] and cause["state"] == "cleared"
+    (ticket,) = tickets_of(told, pulled)
+    assert (ticket["id"], ticket["state"]) == (cause["ticket_id"], "done")
+    assert cause["snapshot_id"] in ticket["closing"]["evidence"]
+    assert [one["subject"] for one in told["tickets"]].count("cable") == 2
+    assert told["fabric"]["hitches"] == []
 
 
 def test_every_webhook_was_genuine(told: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,9 +17,11 @@ from ostler.core.clock import iso
 from ostler.core.errors import BadInput, Temporary
 
 if TYPE_CHECKING:
-    from ostler.demo.account import Server
+    from ostler.demo.account import Account, Server
+    from ostler.demo.lookout import Lookout
     from ostler.demo.stage import Stage
     from ostler.demo.story import Story
+    from ostler.demo.technician import Technician
     from ostler.demo.watch import Watch
 
 LOOK_S = 0.5
@@ -30,7 +33,7 @@ AFTER_S = 90.0
 
 
 def demo_command(
-    nodes: Annotated[int, typer.Option(help="How many machines; at least 20.")] = 20,
+    nodes: Annotated[int, typer.Option(help="How many machines; at least 22.")] = 22,
     seed: Annotated[int, typer.Option(help="Same seed, same machines.")] = 0,
     headless: Annotated[bool, typer.Option("--headless", help="End when the script is through.")] = False,
     speed: Annotated[float, typer.Option(help="Simulated seconds per second.")] = 300.0,
@@ -44,8 +47,10 @@ def demo_command(
     from ostler.demo import lines, page, verdict
     from ostler.demo import story as stories
     from ostler.demo.account import Server
+    from ostler.demo.lookout import Lookout
     from ostler.demo.receiver import Receiver
     from ostler.demo.stage import Play, Stage
+    from ostler.demo.technician import Technician
     from ostler.demo.watch import Lively, Quiet
     from ostler.twin.spec import fleet, running
 
@@ -60,14 +65,17 @@ def demo_command(
     try:
         with Stage(Play(nodes, seed, speed, story.script(), stories.ADOPTED)) as stage:
             watch.say(f"The console: {stage.operator}/")
+            watch.say(f"  the cables: {stage.operator}/fabric  technicians' work: {stage.operator}/tickets")
             server = Server(stage.operator, stage.token)
             webhook = server.subscribe(receiver.url, receiver.secret)
+            crew = _Crew(Technician(server, stage.hand), Lookout(server, stage.hand, story))
             with watch:
-                began = _watch(stage, server, story, watch, nodes, speed)
+                _cabled(stage, server, story)
+                began = _watch(stage, server, story, crew, watch, nodes, speed)
                 _drain(server, webhook)
-            account = server.account(story.watched, stage.bmc_writes())
+            account = crew.told(server.account(story.watched, stage.bmc_writes()))
             wrong = verdict.unexpected(story, account, began)
-            if began is None:
+            if began is None and not account.hitches:
                 wrong.insert(0, f"the fleet was not in production after {PATIENCE_S:.0f} s")
             webhooks = {"delivered": receiver.delivered, "verified": receiver.verified}
             if receiver.delivered != receiver.verified or not receiver.verified:
@@ -88,7 +96,31 @@ def demo_command(
     raise typer.Exit(1 if wrong else 0)
 
 
-def _watch(stage: Stage, server: Server, story: Story, watch: Watch, nodes: int, speed: float) -> float | None:
+@dataclass(frozen=True)
+class _Crew:
+    """Who has hands on the fleet's cables, and who looks at them."""
+
+    technician: Technician
+    lookout: Lookout
+
+    def told(self, account: Account) -> Account:
+        """With what they have to tell."""
+        return replace(account, looks=self.lookout.looks, hitches=self.technician.hitches)
+
+
+def _cabled(stage: Stage, server: Server, story: Story) -> None:
+    """The design is imported and the fleet delivered, with two plugs of one node exchanged; then it is switched on."""
+    from ostler.demo.story import CROSSED
+
+    server.import_blueprint(str(stage.hand("blueprint")["text"]))
+    node = story.of("crossed").nodes[0]
+    stage.hand("swap", plugs=[[node, hca] for hca in CROSSED])
+    stage.hand("power-on")
+
+
+def _watch(
+    stage: Stage, server: Server, story: Story, crew: _Crew, watch: Watch, nodes: int, speed: float
+) -> float | None:
     """Until the script is through and all is as it should be, or patience ends. Domain time of the script's start."""
     from ostler.demo import verdict
     from ostler.demo.story import ADOPTED, FAILING
@@ -108,10 +140,16 @@ def _watch(stage: Stage, server: Server, story: Story, watch: Watch, nodes: int,
             through = True
             deadline = time.monotonic() + AFTER_S * patience
         try:
-            states = Counter(str(row["state"]) for row in server.nodes())
+            rows = server.nodes()
+            crew.technician.turn(rows)
+            if crew.technician.hitches:
+                break  # the node would never be in production
+            if began is not None:
+                crew.lookout.turn()
+            states = Counter(str(row["state"]) for row in rows)
             watch.progress(states, server.transitions(), f"{iso(stage.clock())[:19]}Z  {stage.operator}/")
             if through:
-                account = server.account(story.watched, stage.bmc_writes(), chains=False)
+                account = crew.told(server.account(story.watched, stage.bmc_writes(), chains=False))
                 if not verdict.unexpected(story, account, began):
                     break
                 if account.states.get(failing) == "triage" and not account.cases:

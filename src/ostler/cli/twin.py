@@ -49,6 +49,9 @@ def twin_command(
     boot_s: Annotated[float, typer.Option(help="Domain seconds from reset to the boot loader.")] = 300.0,
     start_s: Annotated[float, typer.Option(help="Domain seconds over which first power-ons are spread.")] = 60.0,
     images: Annotated[bool, typer.Option(help="Ask for kernel and initrd, as a real machine must.")] = True,
+    hands: Annotated[
+        bool, typer.Option("--hands", help="Move plugs as lines on standard input say; see docs/twin.md.")
+    ] = False,
     thin: Annotated[bool, typer.Option("--thin", help="No agent per node: real wire and certificates only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Say what happens as JSON Lines.")] = False,
 ) -> None:
@@ -69,6 +72,8 @@ def twin_command(
         raise BadInput("a script that starts with production needs --api, to see when that is", where="--script")
     if others and (api is None or thin):
         raise BadInput("running machines need --api, which adopts them, and an agent each", where="--running")
+    if hands and (thin or not as_json):
+        raise BadInput("hands need cabled machines, which thin ones are not, and answers as --json", where="--hands")
     voice = _Voice(as_json)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -85,7 +90,7 @@ def twin_command(
             raise BadInput("thin nodes have no kernel log to strike", where="--script")
         run_thin(specs, boot, clock, operators, pool=pool, seed=seed, images=images, stop=stop, told=voice.say)
         return
-    machinery = _Machinery(specs, others, seed, pool, running_pool, boot, boot_s, start_s, images)
+    machinery = _Machinery(specs, others, seed, pool, running_pool, boot, boot_s, start_s, images, hands)
     _run(machinery, clock, operators, plan, voice, stop)
 
 
@@ -102,6 +107,8 @@ class _Machinery:
     boot_s: float
     start_s: float
     images: bool
+    hands: bool
+    """Whether somebody moves plugs by standard input, and says when the machines are switched on."""
 
 
 def _run(
@@ -113,6 +120,7 @@ def _run(
     stop: threading.Event,
 ) -> None:
     from ostler.twin.fleet import Fleet, FleetSettings
+    from ostler.twin.hands import Hands
     from ostler.twin.strikes import Strikes
 
     password = os.environ.get("OSTLER_BMC_PASSWORD", "changeme")
@@ -122,18 +130,24 @@ def _run(
     specs, running = made.specs, made.running
     with Fleet([*specs, *running], settings, clock, seed=made.seed, on_bmc_write=voice.bmc_write) as fleet:
         strikes = None if plan is None else Strikes(fleet, plan, told=voice.strike)
+        hands = Hands(fleet.fabric, lambda answer: voice.say("hand", **answer)) if made.hands else None
+        if hands is not None:
+            hands.start(sys.stdin.fileno())
         if operators is not None:
             operators.enrol(specs, fleet.bmc_addresses, pool=made.pool)
             if running:
                 for name, seed in operators.adopt(running, fleet.bmc_addresses, pool=made.running_pool).items():
                     fleet.hand_over(name, seed)
-        fleet.power_on(but={spec.name for spec in running})
-        voice.say("started", nodes=len(specs) + len(running), racks=len(fleet.racks))
         try:
+            while hands is not None and not hands.go.wait(LOOK_S) and not stop.is_set():
+                pass
+            fleet.power_on(but={spec.name for spec in running})
+            voice.say("started", nodes=len(specs) + len(running), racks=len(fleet.racks))
             _watch(fleet, specs, operators, plan, strikes, voice, stop)
         finally:
-            if strikes is not None:
-                strikes.stop()
+            for one in (strikes, hands):
+                if one is not None:
+                    one.stop()
 
 
 def _watch(

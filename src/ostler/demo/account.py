@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from ostler.adapters.fabric.port import Collection
+from ostler.demo.story import FABRIC
+from ostler.fabric import push
 from ostler.twin.enrolment import OperatorApi
 
 Row = Mapping[str, Any]
@@ -49,6 +53,12 @@ class Account:
     """What calls a person now."""
     bmc_writes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Node → what its BMC was told to do, as the BMC has it."""
+    causes: Sequence[Row] = ()
+    """What was found wrong with the fabric, as `GET /v1/fabrics/NAME/causes` has it."""
+    looks: Sequence[Row] = ()
+    """What the server made of each look at the whole fabric, in order."""
+    hitches: Sequence[str] = ()
+    """Where a ticket could not be carried out as it is written."""
 
     def of(self, node: str) -> list[Transition]:
         return [one for one in self.transitions if one.node == node]
@@ -69,9 +79,13 @@ class Account:
         found = [row for row in self.decisions if self.ids.get(row["node_id"]) == node]
         return [row for row in found if verdict in (None, row["verdict"])]
 
-    def acted(self, nodes: Collection[str], fault: str) -> list[Row]:
+    def acted(self, nodes: Iterable[str], fault: str) -> list[Row]:
         """What was done to any of these nodes about one fault."""
         return [row for node in nodes for row in self.decisions_of(node, "act") if row["fault"] == fault]
+
+    def cable_tickets_of(self, node: str) -> list[Row]:
+        """Those about its plugs."""
+        return [row for row in self.tickets_of(node) if row["subject"] == "cable"]
 
     def tickets_of(self, node: str) -> list[Row]:
         return [row for row in self.tickets if self.ids.get(str(row["node_id"])) == node]
@@ -81,7 +95,13 @@ class Server:
     """The operators' API, as the demo asks it."""
 
     def __init__(self, url: str, token: str) -> None:
+        self._url = url
         self._api = OperatorApi(url, token)
+
+    def technician(self, name: str) -> Server:
+        """The same server, asked by somebody who may take tickets and little else."""
+        made = self._api.call("POST", "/v1/tokens", {"name": name, "role": "technician", "reason": "the demo's story"})
+        return Server(self._url, str(made["secret"]))
 
     def subscribe(self, url: str, secret: str) -> str:
         """A webhook for every event; its id."""
@@ -122,10 +142,46 @@ class Server:
         body = {"part": "gpu", "name": device, "reason": reason}
         self._api.call("POST", f"/v1/nodes/{quote(node)}/replacement", body)
 
+    # ── the fabric and its tickets ──────────────────────────────────────────────────────────────────────────────────
+
+    def import_blueprint(self, design: str) -> None:
+        """The design of the fabric, as `ostler fabric import` sends it."""
+        said = urlencode({"name": "design.csv", "reason": "the design that the fleet is cabled by"})
+        self._api.call("PUT", f"/v1/fabrics/{FABRIC}/blueprint?{said}", file=design.encode())
+
+    def look_wanted(self) -> str | None:
+        """Why the server wants a look at the fabric now, or None: what a collector asks."""
+        said = self._page(f"/v1/fabrics/{FABRIC}/look")
+        return str(said["why"]) if said["wanted"] else None
+
+    def looked(self, collection: Collection) -> Row:
+        """Sends what a collector saw; what the server makes of it."""
+        body = push.packed(collection, time.time())
+        report: Row = self._api.call("POST", f"/v1/fabrics/{FABRIC}/snapshots", body)["report"]
+        return report
+
+    def cable_tickets(self, state: str) -> list[Row]:
+        """Work on plugs that is in this state."""
+        return list(self._items("/v1/tickets", subject="cable", state=state))
+
+    def ticket(self, ticket: str) -> Row:
+        """All that it says."""
+        return self._page(f"/v1/tickets/{ticket}")
+
+    def claim(self, ticket: str) -> None:
+        self._api.call("POST", f"/v1/tickets/{ticket}/claim", {})
+
+    def done(self, ticket: str, evidence: str) -> None:
+        self._api.call("POST", f"/v1/tickets/{ticket}/done", {"evidence": evidence})
+
+    def move(self, node: str, to: str, reason: str) -> None:
+        """A person moves a node."""
+        self._api.call("POST", f"/v1/nodes/{quote(node)}/transition", {"to": to, "reason": reason})
+
     def account(
         self, signals_of: Sequence[str], bmc_writes: Mapping[str, Sequence[str]], *, chains: bool = True
     ) -> Account:
-        """Everything; without `chains` it leaves out the why of each node, which is a request each."""
+        """Everything that it knows; without `chains` it leaves out the why of each node, which is a request each."""
         nodes = self.nodes()
         names = [str(row["name"]) for row in nodes]
         return Account(
@@ -142,6 +198,7 @@ class Server:
             cases=list(self._items("/v1/rma")),
             pages=self._page("/v1/pages")["items"],
             bmc_writes=bmc_writes,
+            causes=list(self._items(f"/v1/fabrics/{FABRIC}/causes")),
         )
 
     def _items(self, path: str, **query: str | None) -> Iterator[Row]:

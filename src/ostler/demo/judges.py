@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ostler.demo.account import Account, Row
-from ostler.demo.story import CANARY, FAILING, PORT, SLOW, WORK_ENDS, Act
+from ostler.demo.story import CANARY, CROSSED, FAILING, PORT, PULLED, SLOW, WORK_ENDS, Act
 
 LADDER = ("reset-gpu", "reboot", "power-cycle", "rma")
 """What is done about the GPU that no repair cures, in this order."""
+TWICE = ("discovered", "onboard", "seatrial", "triage", "onboard", "seatrial", "zap", "test", "production")
+"""Day 0 and Day 1 of a node that was delivered with a wrong cable."""
 WOULD = {"gpu-off-bus": "reboot", "gpu-ecc-uncorrected": "reset-gpu"}
 """Fault of an adopted node → what Ostler would do about it."""
 
@@ -36,6 +38,66 @@ def _untouched(account: Account, nodes: Sequence[str], fault: str) -> Iterator[s
 
 def _found(account: Account, node: str, fault: str) -> list[Row]:
     return [row for row in account.findings_of(node) if row["fault"] == fault]
+
+
+def _crossed(act: Act, account: Account, began: float) -> Iterator[str]:
+    del began
+    node = act.nodes[0]
+    yield from _expect_path(account, node)
+    if (went := tuple(one.to for one in account.of(node))[: len(TWICE)]) != TWICE:
+        yield f"{node} went {' → '.join(went)} before production, not through Seatrial, triage and Seatrial again"
+    for one in account.of(node):
+        if one.to == "triage" and not (one.cause == "seatrial-failed" and all(hca in one.reason for hca in CROSSED)):
+            yield f"{node} went to triage by {one.cause} ({one.reason}), not for its plugs in {' and '.join(CROSSED)}"
+    yield from account.hitches
+    yield from _proved(account, node, 2, "Seatrial")
+
+
+def _pulled(act: Act, account: Account, began: float) -> Iterator[str]:
+    del began
+    node = act.nodes[0]
+    yield from _expect_path(account, node)
+    if len(account.looks) != 3:
+        yield f"{len(account.looks)} looks were taken at the whole fabric, not one before, one after, and one wanted"
+    told = [[cause for cause in look["causes"] if cause["ticket"]] for look in account.looks]
+    for number, causes in enumerate(told, 1):
+        kinds = [f"{cause['kind']} ({cause['message']})" for cause in causes]
+        if number == 2 and [cause["kind"] for cause in causes] != ["cable-absent"]:
+            yield f"look 2 is to show one cable absent; it shows {', '.join(kinds) or 'nothing'}"
+        elif number != 2 and kinds:
+            yield f"look {number} shows {', '.join(kinds)}; no plug was out of its place"
+    mine = [row for row in account.causes if f"{node} {PULLED}" in row["ports"]]
+    if len(mine) != 1:
+        yield f"the cable of {node} {PULLED} became {len(mine)} causes instead of one"
+    for row in mine:
+        if row["state"] != "cleared":
+            yield f"the cable is in its place, and its cause is {row['state']}"
+        if row["ticket_id"] not in {ticket["id"] for ticket in account.cable_tickets_of(node)}:
+            yield f"the cable's cause has not the ticket of {node}"
+    yield from _proved(account, node, 2, "snapshot")
+    found = [(row["device"], row["cleared_at"] is None) for row in _found(account, node, "ib-uncabled")]
+    if [device for device, _ in found] != [f"{PULLED}/1"]:
+        yield f"{node} has {len(found)} findings ib-uncabled, not one at {PULLED}/1"
+    elif found[0][1]:
+        yield f"{node} has its cable again, and it still counts as uncabled"
+    yield from _untouched(account, list(account.states), "ib-uncabled")
+
+
+def _proved(account: Account, node: str, steps: int, by: str) -> Iterator[str]:
+    """One ticket about the node's plugs, carried out by a technician and closed by what was seen."""
+    tickets = account.cable_tickets_of(node)
+    if len(tickets) != 1:
+        yield f"{node} has {len(tickets)} tickets about its cables instead of one"
+    for row in tickets:
+        closing = row["closing"]
+        if len(row["steps"]) != steps:
+            yield f"the ticket of {node} has {len(row['steps'])} steps instead of {steps}"
+        if row["state"] != "done":
+            yield f"the ticket of {node} is {row['state']}, not done"
+        elif by not in closing["evidence"] or not closing["by"].startswith("ostler:"):
+            yield f"the ticket of {node} was closed by {closing['by']}: {closing['evidence']}"
+        elif not closing.get("technician"):
+            yield f"the ticket of {node} was closed without a technician's work"
 
 
 def _reboot(act: Act, account: Account, began: float) -> Iterator[str]:
@@ -229,6 +291,8 @@ def _adopted(act: Act, account: Account, began: float) -> Iterator[str]:
 
 
 JUDGES: Mapping[str, Callable[[Act, Account, float], Iterator[str]]] = {
+    "crossed": _crossed,
+    "pulled": _pulled,
     "reboot": _reboot,
     "recorded": _recorded,
     "pending": _pending,

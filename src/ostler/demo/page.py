@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ostler.demo import verdict
-from ostler.demo.account import Account, seconds
+from ostler.demo.account import Account, Row, seconds
 from ostler.demo.stage import BURN_IN_S, SETTLE_S
 from ostler.demo.story import Story
 
@@ -51,10 +51,8 @@ def page(
         Text("\nThe adopted fleet is only observed: what Ostler would have done there", style="bold"),
         _would_act(account),
         _list("Incidents", [_incident(account, row) for row in account.incidents]),
-        _list(
-            "Tickets",
-            [_short(f"{account.ids.get(str(row['node_id']), '-')}: {row['instruction']}") for row in account.tickets],
-        ),
+        _list("Looks at the whole fabric", [_look(row) for row in account.looks]),
+        _list("Tickets", [_ticket(account, row) for row in account.tickets]),
         _list("Parts that go back to their makers", [_case(account, row) for row in account.cases]),
         _list("Calling a person now", [_short(str(row["summary"])) for row in account.pages]),
         Text(f"\nWebhooks: {webhooks['delivered']} delivered, {webhooks['verified']} verified by a receiver."),
@@ -93,19 +91,20 @@ def _why(story: Story, account: Account, began: float | None) -> Table:
     table.add_column(no_wrap=True, justify="right", style="dim")
     table.add_column(overflow="fold")
     crowd = {name for act in story.acts if len(act.nodes) > 2 for name in act.nodes[1:]}
+    early = story.of("crossed").nodes  # their story is told before the hour begins
     shown = dict.fromkeys(name for act in story.acts for name in act.nodes)
     for name in sorted(shown):
         if name in crowd and not account.after_production(name):
             continue  # the first of its rack tells it for all
         chain = [link for link in account.why[name]["chain"] if _is_shown(link)]
-        if began is not None:
+        if began is not None and name not in early:
             chain = [link for link in chain if seconds(link["at"]) >= began]
         if not chain and (said := account.signals.get(name)):
             told = [one for one in said if one["kind"] != "monitor"]
             words = ", ".join(dict.fromkeys(f"{one['kind']} {one['code']}" for one in told))
             table.add_row(Text(name), "", Text(f"recorded and nothing done: {words}"))
         for number, link in enumerate(chain[:_CHAIN]):
-            minutes = "" if began is None else f"+{(seconds(link['at']) - began) / 60:.0f} min"
+            minutes = "" if began is None else f"{(seconds(link['at']) - began) / 60:+.0f} min"
             table.add_row(Text(name if number == 0 else ""), minutes, Text(_short(str(link["text"]))))
         if len(chain) > _CHAIN:
             table.add_row("", "", Text(f"… and {len(chain) - _CHAIN} more: ostler nodes why {name}", style="dim"))
@@ -131,6 +130,17 @@ def _would_act(account: Account) -> Table:
 def _case(account: Account, row: Mapping[str, object]) -> str:
     node = account.ids.get(str(row["node_id"]), "-")
     return _short(f"{node}: {row['part']} {row['serial'] or 'without a serial number'}, case {row['state']}")
+
+
+def _look(row: Row) -> str:
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in row["cables"].items() if count)
+    causes = "; ".join(f"{cause['kind']}: {cause['message']}" for cause in row["causes"])
+    return _short(f"{counts or 'no cable known'}; {causes or 'nothing for anyone to do'}")
+
+
+def _ticket(account: Account, row: Row) -> str:
+    end = f"{row['closing']['by']}: {row['closing']['evidence']}" if row["state"] == "done" else row["state"]
+    return _short(f"{account.ids.get(str(row['node_id']), '-')}: {row['instruction']} ({end})")
 
 
 def _durations(account: Account) -> Table:

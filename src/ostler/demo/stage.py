@@ -5,6 +5,7 @@ Whatever happens (an error, Ctrl-C, SIGTERM), leaving the `with` ends both and r
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -19,13 +20,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ostler.core.errors import Unavailable
+from ostler.core.errors import BadInput, Unavailable
 
 START_S = 30.0
 """Real seconds in which the server must be ready."""
 STOP_S = 10.0
+HAND_S = 60.0
+"""Real seconds in which the fleet must have moved a plug."""
 BURN_IN_S = 1800.0
 """Domain seconds of the test before production: 24 h in the field."""
+REPAIR_TEST_S = 600.0
+"""Domain seconds of the test after a repair: an hour in the field."""
 HEARTBEAT_S = 120.0
 SILENT_AFTER_S = 600.0
 SETTLE_S = 600.0
@@ -62,8 +67,10 @@ class Stage:
         self._origin = time.time()
         self._server: subprocess.Popen[str] | None = None
         self._twin: subprocess.Popen[str] | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._said: list[dict[str, Any]] = []
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._asked = 0
         keep = {name: value for name, value in os.environ.items() if not name.startswith("OSTLER_")}
         secret = {"OSTLER_ADMIN_TOKEN": self.token, "OSTLER_TOKEN": self.token}
         self._environment = {**keep, **secret, "OSTLER_BMC_PASSWORD": secrets.token_urlsafe(12)}
@@ -94,8 +101,10 @@ class Stage:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+            for pipe in (process.stdout, process.stdin):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def clock(self) -> float:
@@ -118,6 +127,35 @@ class Stage:
             if one.get("event") == "bmc-write":
                 found.setdefault(str(one["node"]), []).append(str(one["request"]))
         return found
+
+    def hand(self, deed: str, **what: Any) -> dict[str, Any]:
+        """Somebody's hands on the fleet's cabling: `docs/twin.md` has the deeds. What the fleet answers.
+
+        Raises `BadInput` with the fleet's words where it cannot be done, `Unavailable` where it does not answer.
+        """
+        with self._lock:
+            self._asked += 1
+            number = self._asked
+        line = json.dumps({"id": number, "do": deed, **what}) + "\n"
+        try:
+            if self._twin is None or self._twin.stdin is None:
+                raise Unavailable("it is not there", where="fleet")
+            self._twin.stdin.write(line)
+            self._twin.stdin.flush()
+        except OSError:
+            self.check()
+            raise Unavailable("it takes no orders", where="fleet") from None
+        deadline = time.monotonic() + HAND_S
+        with self._lock:
+            while number not in self._answers:
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"it did not answer to '{deed}'", where="fleet")
+                self._lock.wait(0.5)
+                self.check()
+            answer = self._answers.pop(number)
+        if not answer["ok"]:
+            raise BadInput(str(answer["why"]), where=deed)
+        return answer
 
     def check(self) -> None:
         """Raises `Unavailable` with the last words of a process that ended before its time."""
@@ -145,17 +183,18 @@ class Stage:
             *("--nodes", str(play.nodes), "--seed", str(play.seed)),
             *("--running", str(play.running), "--running-pool", OBSERVED),
             *("--speed", repr(play.speed), "--origin", repr(self._origin)),
-            *("--script", str(script), "--json"),
+            *("--script", str(script), "--json", "--hands"),
+            stdin=subprocess.PIPE,
         )
         threading.Thread(target=self._listen, args=(self._twin,), name="demo-fleet", daemon=True).start()
 
-    def _run(self, name: str, *arguments: str) -> subprocess.Popen[str]:
+    def _run(self, name: str, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         with (self._folder / f"{name}.log").open("w") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "ostler", *arguments],
                 stdout=subprocess.PIPE,
                 stderr=log,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 env=self._environment,
                 text=True,
                 start_new_session=True,  # Ctrl-C is for us: we end them in order
@@ -183,7 +222,11 @@ class Stage:
             for line in twin.stdout:
                 said = json.loads(line)
                 with self._lock:
-                    self._said.append(said)
+                    if said.get("event") == "hand":
+                        self._answers[said["id"]] = said
+                        self._lock.notify_all()
+                    else:
+                        self._said.append(said)
         except ValueError:
             return  # the process ended in the middle of a line, or we closed the pipe
 
@@ -243,6 +286,7 @@ observe_s = 60.0
 task_poll_s = 60.0
 settle_s = 120.0
 burn_in_s = {BURN_IN_S}
+repair_test_s = {REPAIR_TEST_S}
 test_rounds = 1
 
 [provisioning]

@@ -15,7 +15,7 @@ from ostler.core.errors import BadInput
 from ostler.demo.lines import Lines
 from ostler.twin.spec import GPU_ADDRESSES, PER_RACK, NodeSpec
 
-BESIDE = 4
+BESIDE = 6
 """Nodes of the story beside those of the first two racks."""
 LEAST = 2 * PER_RACK + BESIDE
 """Nodes that the story needs."""
@@ -34,6 +34,12 @@ SLOW = GPU_ADDRESSES[6]
 WORK_ENDS = 1100.0
 """When the workload of the busy node ends."""
 SILENCE_S = 1500.0
+FABRIC = "compute"
+"""What the fabric is called in the books."""
+CROSSED = ("mlx5_0", "mlx5_1")
+"""The HCAs whose plugs are exchanged when the node is delivered."""
+PULLED = "mlx5_3"
+"""The HCA whose cable comes out in production."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,14 @@ def write(specs: Sequence[NodeSpec], adopted: Sequence[NodeSpec], lines: Lines) 
         )
     names = [spec.name for spec in specs]
     leaf = tuple(names[PER_RACK : 2 * PER_RACK])
-    beside = names[2 * PER_RACK : LEAST]
-    acts = (*_repairs(names[:PER_RACK], lines), *_many(leaf), *_beside(beside, lines), _adopted(adopted, lines))
+    *beside, crossed, pulled = names[2 * PER_RACK : LEAST]
+    acts = (
+        *_cables(crossed, pulled),
+        *_repairs(names[:PER_RACK], lines),
+        *_many(leaf),
+        *_beside(beside, lines),
+        _adopted(adopted, lines),
+    )
     return Story(acts, lines.source)
 
 
@@ -96,6 +108,22 @@ def _say(at: float, node: str, *said: str, **more: Any) -> dict[str, Any]:
 def _stand(at: float, node: str, fault: str = "", device: str = "", message: str = "") -> dict[str, Any]:
     """A monitor finds this from now on; without a fault: nothing any more."""
     return {"at": at, "node": node, "standing": [{"fault": fault, "device": device, "message": message}] * bool(fault)}
+
+
+def _cables(crossed: str, pulled: str) -> tuple[Act, ...]:
+    """What hands do and undo at the cabling (`technician.py`, `lookout.py`); nothing of it is scripted."""
+    return (
+        Act(
+            "crossed",
+            "delivered with two plugs exchanged: Seatrial finds it, a technician does what the ticket says, it passes",
+            (crossed,),
+        ),
+        Act(
+            "pulled",
+            "a cable comes out in production: a look at the whole fabric makes one ticket of it; mended, seen, closed",
+            (pulled,),
+        ),
+    )
 
 
 def _repairs(names: Sequence[str], lines: Lines) -> tuple[Act, ...]:

@@ -68,6 +68,12 @@ def document(
         "would_act": would_act(account),
         "cases": [{**row, "node": account.ids.get(str(row["node_id"]))} for row in account.cases],
         "pages": [dict(row) for row in account.pages],
+        "tickets": [{**row, "node": account.ids.get(str(row["node_id"]))} for row in account.tickets],
+        "fabric": {
+            "looks": [{name: look[name] for name in ("coverage", "cables", "causes")} for look in account.looks],
+            "causes": [dict(row) for row in account.causes],
+            "hitches": list(account.hitches),
+        },
         "bmc_writes": {node: list(said) for node, said in account.bmc_writes.items()},
         "acts": [
             {

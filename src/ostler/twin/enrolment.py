@@ -72,13 +72,18 @@ class OperatorApi:
             if not after or not items:
                 return found
 
-    def call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        """One request; the JSON object of the answer. Raises `OstlerError` with the server's own words."""
+    def call(self, method: str, path: str, body: Any = None, *, file: bytes | None = None) -> dict[str, Any]:
+        """One request, with a JSON body or a file as it is; the JSON object of the answer.
+
+        Raises `OstlerError` with the server's own words.
+        """
         kind = http.client.HTTPSConnection if self._https else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=TIMEOUT_S)
         try:
-            headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            kind_of_body = "application/json" if file is None else "application/octet-stream"
+            headers = {"Authorization": f"Bearer {self._token}", "Content-Type": kind_of_body}
+            sent = None if body is None else json.dumps(body).encode()
+            connection.request(method, path, sent if file is None else file, headers)
             response = connection.getresponse()
             raw = response.read(64 << 20)
         except (OSError, http.client.HTTPException) as error:

@@ -122,6 +122,27 @@ class TwinFabric:
             self._pull(now)
             self._plug(then, peer)
 
+    def rearrange(self, moves: Sequence[tuple[Plug, Plug, Plug]]) -> None:
+        """Of each (now, then, stays) the plug in `now` goes to `then`: first all come out, then all go in.
+
+        Raises `BadInput`, and nothing is moved, where such a cable is not in such a port, or its place is taken.
+        """
+        with self._lock:
+            for now, then, stays in moves:
+                self._known(then)
+                if (peer := self._peer(now)) != stays:
+                    raise BadInput(f"the cable in {now} goes to {peer}, not to {stays}")
+            out = {now for now, _, _ in moves}
+            for _, then, _ in moves:
+                if then in self._links and then not in out:
+                    raise BadInput(f"{then} is taken by the cable to {self._links[then]}; take that out first")
+            if not len(out) == len({then for _, then, _ in moves}) == len({stays for *_, stays in moves}) == len(moves):
+                raise BadInput("a plug is moved twice, or two plugs go into one port")
+            for now in out:
+                self._pull(now)
+            for _, then, stays in moves:
+                self._plug(then, stays)
+
     def cut(self, port: Plug) -> None:
         """The cable at this port is taken out."""
         with self._lock:

@@ -11,17 +11,18 @@ import pytest
 from ostler.core.errors import BadInput
 from ostler.demo import lines, story, verdict
 from ostler.demo.account import Account, Transition
+from ostler.demo.judges import TWICE
 from ostler.demo.story import CANARY, SLOW, WORK_ENDS
 from ostler.twin.script import parse
 from ostler.twin.spec import fleet, running
 
 LINES = lines.Lines(lines.OWN, "own")
-SPECS = fleet(21, 0)
+SPECS = fleet(23, 0)
 NAMES = [spec.name for spec in SPECS]
-RUNNING = [spec.name for spec in running(6, 0, 21)]
-STORY = story.write(SPECS, running(6, 0, 21), LINES)
+RUNNING = [spec.name for spec in running(6, 0, 23)]
+STORY = story.write(SPECS, running(6, 0, 23), LINES)
 SILENT, FALLEN, CARELESS, BUSY, FIRST, SECOND, BROKEN, ALONE, *REST = NAMES
-LEAF, (FAILING, LEAKING, SLOWER, UNWATCHED, BYSTANDER) = REST[:8], REST[8:]
+LEAF, (FAILING, LEAKING, SLOWER, UNWATCHED, CROSSED, PULLED, BYSTANDER) = REST[:8], REST[8:]
 BEGAN = 10_000.0
 
 
@@ -39,13 +40,33 @@ def decision(node: str, verdict_: str, action: str, timing: str = "immediate", f
     return {**row, "fault": fault, "at": "then", "reasons": ["why"]}
 
 
+def ticket(node: str, by: str, **more: Any) -> dict[str, Any]:
+    """One about plugs, as it ends well."""
+    closing = {"by": "ostler:fabric", "evidence": f"{by} sees it right", "technician": {"by": "token:ada"}}
+    said = {"id": f"t-{node}", "node_id": f"id-{node}", "subject": "cable", "instruction": "move", "steps": [{}, {}]}
+    return {**said, "state": "done", "closing": closing, **more}
+
+
+def look(*causes: str) -> dict[str, Any]:
+    """What the server makes of a look at the fabric; a node that is down is nobody's work."""
+    found = [{"kind": kind, "message": "why", "ticket": kind != "node-down"} for kind in causes]
+    return {"causes": found, "cables": {"ok": 9}, "coverage": {}}
+
+
+def day_1(node: str) -> list[Transition]:
+    """The way of the node that was delivered with two plugs exchanged."""
+    why = ("seatrial-failed", "cabling: mlx5_0 is plugged into that, mlx5_1 into this")
+    return [Transition(node, None, to, *(why if to == "triage" else ("", "")), BEGAN - 900, None) for to in TWICE]
+
+
 def good() -> Account:
     """What a demo that went well looks like."""
     cured = {FALLEN: 100.0, BUSY: WORK_ENDS + 50, FIRST: 2200.0, SECOND: 3000.0, ALONE: 4000.0}
     left = {BROKEN: ((3600.0, "reboot"), (4200.0, "triage")), LEAKING: ((2500.0, "triage"),)}
     left[FAILING] = (*((200.0 + 100 * n, to) for n, to in enumerate(("reboot", "production") * 3)), (900.0, "triage"))
     every = [*NAMES, *RUNNING]
-    transitions = [one for name in every if name not in cured and name not in left for one in moves(name)]
+    transitions = day_1(CROSSED)
+    transitions += [one for name in every if name not in {*cured, *left, CROSSED} for one in moves(name)]
     for name, at in cured.items():
         transitions += moves(name, (at, "reboot"), (at + 600, "production"))
     for name, steps in left.items():
@@ -61,6 +82,7 @@ def good() -> Account:
             finding(SLOWER, "gpu-slower-than-peers", device=SLOW[:-2], cleared_at=None),
             finding(UNWATCHED, "monitor-dead", device="infiniband"),
             finding(UNWATCHED, "gpu-pcie-width"),
+            finding(PULLED, "ib-uncabled", device="mlx5_3/1"),
         ],
         incidents=[
             {"id": "i1", "cause": "shared-domain", "scope": "fabric", "subject": "leaf02", "closed_at": "then"},
@@ -79,9 +101,11 @@ def good() -> Account:
             decision(RUNNING[4], "would-act", "reset-gpu", "pending", fault="gpu-ecc-uncorrected"),
         ],
         tickets=[
-            {"node_id": f"id-{BROKEN}", "instruction": "look"},
-            {"node_id": f"id-{FAILING}", "instruction": "Return it"},
-            {"node_id": f"id-{LEAKING}", "instruction": "mend the leak"},
+            {"node_id": f"id-{BROKEN}", "instruction": "look", "subject": "node"},
+            {"node_id": f"id-{FAILING}", "instruction": "Return it", "subject": "node"},
+            {"node_id": f"id-{LEAKING}", "instruction": "mend the leak", "subject": "node"},
+            ticket(CROSSED, "Seatrial"),
+            ticket(PULLED, "snapshot 3"),
         ],
         why={},
         signals={
@@ -100,6 +124,8 @@ def good() -> Account:
         cases=[{"node_id": f"id-{FAILING}", "part": "gpu"}],
         pages=[{"summary": f"{LEAKING}: a leak", "urgency": "critical"}],
         bmc_writes={LEAKING: ['POST ComputerSystem.Reset {"ResetType": "ForceOff"}'], FALLEN: ["POST x"]},
+        causes=[{"ports": [f"{PULLED} mlx5_3", "leaf 6"], "state": "cleared", "ticket_id": f"t-{PULLED}"}],
+        looks=[look("node-down"), look("cable-absent"), look()],
     )
 
 
@@ -257,6 +283,81 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
         lambda a: also(a, "decisions", decision(UNWATCHED, "held", "reboot", fault="gpu-pcie-width")),
         "not settled",
     ),
+    # the exchanged plugs
+    "the exchanged plugs were not found": (
+        lambda a: replace(a, transitions=[t for t in a.transitions if (t.node, t.to) != (CROSSED, "triage")]),
+        "not through Seatrial, triage and Seatrial again",
+    ),
+    "Seatrial failed by something else": (
+        lambda a: replace(
+            a, transitions=[replace(t, reason="a GPU is missing") if t.to == "triage" else t for t in a.transitions]
+        ),
+        "not for its plugs",
+    ),
+    "the node with the exchanged plugs went on": (lambda a: moved(a, CROSSED, "reboot"), f"{CROSSED} went through"),
+    "a ticket that cannot be done": (lambda a: replace(a, hitches=["Move it. move: taken"]), "crossed: Move it."),
+    "no ticket for the plugs": (lambda a: without(a, "tickets", node_id=f"id-{CROSSED}"), "crossed: " + CROSSED),
+    "two tickets for one cause": (
+        lambda a: also(a, "tickets", ticket(CROSSED, "Seatrial", id="t-9")),
+        "has 2 tickets about its cables",
+    ),
+    "more steps than there are plugs": (
+        lambda a: changed(a, "tickets", {"id": f"t-{CROSSED}"}, steps=[{}] * 3),
+        "3 steps instead of 2",
+    ),
+    "the proof did not come": (
+        lambda a: changed(a, "tickets", {"id": f"t-{CROSSED}"}, state="verifying"),
+        "is verifying, not done",
+    ),
+    "closed by a word": (
+        lambda a: changed(
+            a, "tickets", {"id": f"t-{CROSSED}"}, closing={"by": "token:ada", "evidence": "Seatrial was fine, I think"}
+        ),
+        "was closed by token:ada",
+    ),
+    "it mended itself": (
+        lambda a: changed(
+            a, "tickets", {"id": f"t-{PULLED}"}, closing={"by": "ostler:fabric", "evidence": "snapshot 3"}
+        ),
+        "without a technician's work",
+    ),
+    # the pulled cable
+    "no look after the repair": (lambda a: replace(a, looks=a.looks[:2]), "2 looks were taken"),
+    "the first look was not clean": (
+        lambda a: replace(a, looks=[look("miscabled"), *a.looks[1:]]),
+        "look 1 shows miscabled",
+    ),
+    "the pulled cable was not seen": (
+        lambda a: replace(a, looks=[look(), look("node-down"), look()]),
+        "one cable absent; it shows nothing",
+    ),
+    "more was seen than was pulled": (
+        lambda a: replace(a, looks=[look(), look("cable-absent", "degraded"), look()]),
+        "one cable absent; it shows cable-absent",
+    ),
+    "the mended cable is still seen": (
+        lambda a: replace(a, looks=[*a.looks[:2], look("cable-absent")]),
+        "look 3 shows cable-absent",
+    ),
+    "one cable, two causes": (lambda a: also(a, "causes", *a.causes), "2 causes instead of one"),
+    "the cause stands": (lambda a: replace(a, causes=[{**a.causes[0], "state": "open"}]), "its cause is open"),
+    "a cause without its ticket": (
+        lambda a: replace(a, causes=[{**a.causes[0], "ticket_id": None}]),
+        "has not the ticket",
+    ),
+    "the node was not told of its cable": (lambda a: without(a, "findings", fault="ib-uncabled"), "0 findings"),
+    "another port was told of": (
+        lambda a: changed(a, "findings", {"fault": "ib-uncabled"}, device="mlx5_4/1"),
+        "not one at mlx5_3/1",
+    ),
+    "the node's cable stays out": (
+        lambda a: changed(a, "findings", {"fault": "ib-uncabled"}, cleared_at=None),
+        "counts as uncabled",
+    ),
+    "the node was rebooted for its cable": (
+        lambda a: also(a, "decisions", decision(PULLED, "act", "reboot", fault="ib-uncabled")),
+        f"{PULLED} got reboot",
+    ),
     # the adopted fleet
     "nothing is told of the adopted fleet": (
         lambda a: without(a, "decisions", verdict="would-act", action="reset-gpu"),
@@ -295,8 +396,8 @@ def test_a_bystander_that_moved_is_seen() -> None:
 
 
 def test_the_story_needs_its_nodes() -> None:
-    with pytest.raises(BadInput, match="at least 20"):
-        story.write(fleet(19, 0), [], LINES)
+    with pytest.raises(BadInput, match="at least 22"):
+        story.write(fleet(21, 0), [], LINES)
 
 
 def test_the_document_says_everything() -> None:
@@ -313,14 +414,14 @@ def test_the_document_says_everything() -> None:
     assert {one["key"]: one["unexpected"] for one in bad["acts"] if one["unexpected"]} == {"leak": ["leak: it drips"]}
 
 
-@pytest.mark.parametrize("count", [20, 24, 64])
+@pytest.mark.parametrize("count", [22, 24, 64])
 def test_each_act_has_nodes_of_its_own(count: int) -> None:
     """Only what the second rack's nodes share, and the two that change nothing on one node, overlap."""
     told = story.write(fleet(count, 0), running(6, 0, count), LINES)
     of = {act.key: set(act.nodes) for act in told.acts}
     assert of["rollout"] < of["storm"] and of["blip"] == of["monitor"]
     apart = [nodes for key, nodes in of.items() if key not in ("rollout", "blip")]
-    assert sum(len(nodes) for nodes in apart) == len(set.union(*apart)) == 26
+    assert sum(len(nodes) for nodes in apart) == len(set.union(*apart)) == 28
 
 
 def test_the_script_can_be_read_by_the_twin() -> None:
