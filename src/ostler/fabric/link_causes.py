@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from ostler.fabric.model import Blueprint, Cause, CauseKind, Diagnosis, Port, Trouble, TroubleKind, Verdict
 
-_SLOWER = frozenset({TroubleKind.WIDTH, TroubleKind.SPEED})
+_FOLLOWS = frozenset({TroubleKind.WIDTH, TroubleKind.SPEED, TroubleKind.DROPPED, TroubleKind.DOWNED})
+"""What a cable that is out, slow or elsewhere brings with it: its cause says so already, and once is enough."""
 _DO = {
     TroubleKind.HOT: "Look at the airflow and the cage, then change the transceiver.",
     TroubleKind.RX_POWER: "Clean and reseat the fibre at both ends, then change the transceiver at the far end.",
@@ -21,19 +22,16 @@ _RESEAT = "Reseat both ends and clean the fibre; if it comes back, change the ca
 
 def with_health(diagnosis: Diagnosis, troubles: Sequence[Trouble], blueprint: Blueprint | None) -> Diagnosis:
     """The diagnosis with what ails links; the severe ones are causes, one a link."""
-    return replace(
-        diagnosis,
-        health=tuple(troubles),
-        causes=(*diagnosis.causes, *link_causes(troubles, diagnosis, blueprint)),
-    )
+    known = {port for cause in diagnosis.causes if cause.kind is not CauseKind.PART_REPLACED for port in cause.ports}
+    own = tuple(one for one in troubles if one.kind not in _FOLLOWS or not (one.port in known or one.peer in known))
+    return replace(diagnosis, health=own, causes=(*diagnosis.causes, *link_causes(own, diagnosis, blueprint)))
 
 
 def link_causes(troubles: Iterable[Trouble], diagnosis: Diagnosis, blueprint: Blueprint | None) -> Iterable[Cause]:
-    """One cause for each ill link. A cable that is degraded has its cause already."""
-    explained = {port for cause in diagnosis.causes for port in cause.ports}
+    """One cause for each ill link."""
     by_link: dict[tuple[Port, ...], list[Trouble]] = {}
     for trouble in troubles:
-        if not trouble.severe or (trouble.kind in _SLOWER and trouble.port in explained):
+        if not trouble.severe:
             continue
         ports = tuple(sorted(port for port in (trouble.port, trouble.peer) if port is not None))
         by_link.setdefault(ports, []).append(trouble)
@@ -46,7 +44,7 @@ def link_causes(troubles: Iterable[Trouble], diagnosis: Diagnosis, blueprint: Bl
             key(ports),
             (first.port.chassis,),
             ports,
-            f"{first.port}: " + "; ".join(dict.fromkeys(one.message for one in ills)),
+            " ".join(dict.fromkeys(one.message for one in ills)),
             _DO.get(first.kind, _RESEAT),
             cables=(cable,) if cable is not None and known else (),
         )

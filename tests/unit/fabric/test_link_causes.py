@@ -50,6 +50,15 @@ def test_a_cable_that_is_degraded_has_its_cause_already() -> None:
     assert len(with_health(diagnosis(slow), [trouble()], DESIGN).causes) == 2  # flapping is another matter
 
 
+def test_a_cable_that_is_out_is_one_cause_however_long_it_is_out() -> None:
+    out = Cause(CauseKind.CABLE_ABSENT, "d", (A.chassis,), (A, FAR), "no link")
+    found = with_health(diagnosis(out), [trouble(TroubleKind.DROPPED), trouble(TroubleKind.DOWNED, port=FAR)], DESIGN)
+    assert found.causes == (out,)
+    assert found.health == ()
+    new_part = Cause(CauseKind.PART_REPLACED, "p", (A.chassis,), (A,), "another GUID")
+    assert len(with_health(diagnosis(new_part), [trouble(TroubleKind.DROPPED)], DESIGN).causes) == 2
+
+
 def test_both_ends_hear_of_an_ill_link_by_the_names_their_agents_use() -> None:
     found = node_faults([], [trouble()])
     assert {
