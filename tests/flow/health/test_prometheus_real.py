@@ -234,6 +234,7 @@ def test_alerts_about_ostler_fire_and_stay_quiet(tmp_path: Path) -> None:
         "ostler_database_up": "1x400", 'ostler_loop_age_seconds{loop="jobs"}': "2x400", "ostler_jobs_held": "0x400",
         'ostler_nodes{state="production"}': "100x400", "ostler_orders_open": "3x400", "ostler_deliveries_open": "10x400",
         'ostler_http_requests_total{listener="operator",status="200"}': "0+100x400",
+        'ostler_fabric_look_age_seconds{fabric="compute"}': "900x400", 'ostler_fabric_known_share{fabric="compute"}': "1x400",
     }  # fmt: skip
     changes: dict[str, dict[str, str]] = {
         "": {},
@@ -245,6 +246,8 @@ def test_alerts_about_ostler_fire_and_stay_quiet(tmp_path: Path) -> None:
         "OstlerDeliveriesPile": {"ostler_deliveries_open": "3x300 4000x100"},
         "OstlerAnswersBadly": {'ostler_http_requests_total{listener="operator",status="500"}': "0+6x400"},
         "OstlerFleetShrinks": {'ostler_nodes{state="production"}': "100x380 89x20"},
+        "OstlerFabricUnwatched": {'ostler_fabric_look_age_seconds{fabric="compute"}': "900x380 43300x20"},
+        "OstlerFabricHidden": {'ostler_fabric_known_share{fabric="compute"}': "0.94x400"},
     }
     shipped = yaml.safe_load((REPOSITORY / "deploy/prometheus/ostler-rules.yml").read_text())
     names = {rule["alert"] for group in shipped["groups"] for rule in group["rules"]}

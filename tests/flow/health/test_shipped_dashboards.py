@@ -12,11 +12,17 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ostler.db.engine import Database
+from ostler.fabric.designs.fat_tree import fat_tree
+from ostler.fabric.metrics import FabricMetrics
+from ostler.fabric.service import Fabrics
+from ostler.fabric.settings import FabricSettings
+from ostler.health.model import HealthSettings
 from ostler.health.prometheus_rules import RULES
 from ostler.http.edge import RequestMetrics
 from ostler.http.metrics import FleetMetrics
 from ostler.http.operator import Loop
 from tests.conftest import REPOSITORY
+from tests.flow.fabric.cabling import Cabling
 
 DASHBOARDS = sorted((REPOSITORY / "deploy" / "grafana").glob("*.json"))
 DCGM = {
@@ -61,6 +67,9 @@ def exported(db: Database) -> set[str]:
     requests.total.labels("operator", "GET", "/", "200").inc()
     requests.seconds.labels("operator", "/").observe(0.1)
     registry.register(FleetMetrics(db, [Loop("jobs", lambda: 1.0, 30.0)]))
+    fabrics = Fabrics(db, {"compute": FabricSettings()}, HealthSettings(), lambda *_: None)
+    fabrics.take_in("compute", Cabling(fat_tree(8, 8)).collection(), taken_at=db.clock.now())
+    registry.register(FabricMetrics(fabrics))
     lines = generate_latest(registry).decode().splitlines()
     return {re.split(r"[{ ]", line, maxsplit=1)[0] for line in lines if line and not line.startswith("#")}
 
