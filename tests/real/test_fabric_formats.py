@@ -108,7 +108,7 @@ def test_recorded_ports_reports(real_data: Path) -> None:
 @pytest.mark.parametrize("name", [*RECORDED, "newest-f-form.ibnetdiscover"])
 def test_recorded_fabrics_cut_at_many_places(real_data: Path, name: str) -> None:
     data = content(real_data / "fabric" / name)
-    step = max(1000, len(data) // 25 // 1000 * 1000 + 1)
+    step = max(1000, len(data) // (25 if len(data) < 500_000 else 7) // 1000 * 1000 + 1)
     for end in range(step, len(data), step):
         (sweep,) = read(data[:end], name, format="ibnetdiscover")
         assert any(problem.hides for problem in sweep.problems), "lines are missing, and that is told"
