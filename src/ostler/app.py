@@ -253,7 +253,9 @@ def build(config: Config, environment: Mapping[str, str]) -> Server:
 
     # Faces
     door = Doorkeeper(db, environment.get("OSTLER_ADMIN_TOKEN") or None, config.console.open)
-    console = Console(db, door, pause_file=pause_file.path, oncall=config.oncall, remediation=config.remediation)
+    console = Console(
+        db, door, pause_file=pause_file.path, oncall=config.oncall, remediation=config.remediation, fabrics=fabrics
+    )
     loops += [
         _loop("jobs", db, lambda: runner.last_success, 30.0),
         _loop("cordon", db, lambda: cordon.last_success, 60.0),

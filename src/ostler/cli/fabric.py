@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ostler.adapters.fabric.port import Collection
     from ostler.fabric.collect import Evidence
     from ostler.fabric.model import Blueprint, Lint, Snapshot
-    from ostler.fabric.sweep import Sweep
+    from ostler.fabric.sweep import Problem, Sweep
 
 fabric_app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="The InfiniBand fabric: design, looks, what differs, plug moves."
@@ -55,6 +55,9 @@ def check(
     before: Annotated[
         list[Path] | None, typer.Option(help="An earlier look: errors and downs are counted between both.")
     ] = None,
+    hours: Annotated[
+        float | None, typer.Option(help="Between both, where the files do not say: rates need it.", min=0.001)
+    ] = None,
     format: Format = "auto",
     switch_model: SwitchModel = "",
     json: Json = False,
@@ -63,16 +66,34 @@ def check(
 
     Without a design the fabric is only checked against itself. Nothing is claimed about what was not covered.
     """
+    from dataclasses import replace
+
     from ostler.fabric.diagnosis import diagnose
     from ostler.fabric.link_causes import with_health
+    from ostler.fabric.links.deltas import elapsed
     from ostler.fabric.links.judge import judge
+    from ostler.fabric.model import CauseKind
     from ostler.fabric.report import document, lines
 
+    _once(*([blueprint] if blueprint else []), *observed, *(before or []))
     design, lints = _design(blueprint, switch_model)
     seen, others = _seen(observed, design, format)
     earlier = _seen(before, design, format)[0] if before else None
     diagnosis = diagnose(design, seen, others)
-    troubles, _ = judge(seen, earlier, blueprint=design)
+    if foreign := next((one for one in diagnosis.causes if one.kind is CauseKind.OTHER_FABRIC), None):
+        raise BadInput(f"{foreign.message} {foreign.do}", where=str(observed[0]))
+    now, then = seen, earlier
+    if hours is not None and earlier is None:
+        raise BadInput("It is the time since an earlier look: give that with --before.", where="--hours")
+    if earlier is not None and (earlier.taken_at or 0.0) > (seen.taken_at or earlier.taken_at or 0.0):
+        raise BadInput("It was taken after the look given with --observed; exchange them.", where="--before")
+    if earlier is not None and hours is not None and elapsed(seen, earlier) is None:
+        now, then = replace(seen, taken_at=hours * 3600.0), replace(earlier, taken_at=0.0)
+    if gap := _not_judged(now, then):
+        diagnosis = replace(
+            diagnosis, coverage=replace(diagnosis.coverage, problems=(*diagnosis.coverage.problems, gap))
+        )
+    troubles, _ = judge(now, then, blueprint=design)
     diagnosis = with_health(diagnosis, troubles, design)
     if json:
         output.print_json(document(diagnosis, design, seen, lints))
@@ -93,22 +114,33 @@ def diff(
     format: Format = "auto",
     json: Json = False,
 ) -> None:
-    """What changed between two looks: one line for each physical change. Exits 1 when anything did."""
+    """What changed between two looks: one line for each physical change. Exits 1 when anything did, and when one of
+    them did not see everything."""
     from ostler.fabric.places.difference import difference
 
+    _once(before, after)
     design, _ = _design(blueprint)
-    changes = difference(_seen([before], design, format)[0], _seen([after], design, format)[0])
+    looks = _seen([before], design, format)[0], _seen([after], design, format)[0]
+    changes = difference(*looks)
+    doubts = [(path, one) for path, look in zip((before, after), looks, strict=True) for one in look.problems]
     if json:
         output.print_lines(
             {"kind": str(one.kind), "ports": [str(port) for port in one.ports], "message": one.message}
             for one in changes
         )
+        output.print_lines(
+            {"kind": "not-covered", "ports": [], "message": f"{path}: {one.message}"}
+            for path, one in doubts
+            if one.hides
+        )
     else:
         for one in changes:
             output.say(f"{one.kind}: {one.message}")
+        for path, doubt in doubts[:10]:
+            output.say(f"? {path}: {doubt.kind}: {doubt.message}")
         if not changes:
-            output.say("Nothing changed.")
-    if changes:
+            output.say("Nothing that both saw changed." if doubts else "Nothing changed.")
+    if changes or any(one.hides for _, one in doubts):
         raise typer.Exit(1)
 
 
@@ -194,12 +226,14 @@ def design(
     hosts: Annotated[int, typer.Option(help="Hosts.", min=1, max=100_000, show_default=False)],
     rails: Annotated[int, typer.Option(help="HCAs of each host, a rail each.", min=1, max=64)] = 8,
     name: Annotated[str, typer.Option(help="What the fabric is called.")] = "fabric",
+    speed: Annotated[str, typer.Option(help="What every cable must run at: NDR.")] = "",
+    width: Annotated[int, typer.Option(help="Lanes that every cable must have; 0: not said.", min=0, max=12)] = 0,
 ) -> None:
     """Print a rail-optimised fat tree as a blueprint: a start for a design, and material for trials."""
     from ostler.fabric.designs import own_csv
     from ostler.fabric.designs.fat_tree import fat_tree
 
-    sys.stdout.write(own_csv.write(fat_tree(hosts, rails, name=name)))
+    sys.stdout.write(own_csv.write(fat_tree(hosts, rails, name=name, speed=speed.upper(), width=width)))
 
 
 @fabric_app.command()
@@ -219,7 +253,7 @@ def snapshot(
     from ostler.fabric.push import packed
 
     found = collect_here(ca, port, through or [], subnet_list, deadline)
-    text = codec.dumps(packed(found, time.time()))
+    text = codec.dumps({**packed(found, time.time()), "taken_at": round(found.started_at, 3)})
     if out is None:
         sys.stdout.write(text + "\n")
     else:
@@ -269,6 +303,26 @@ def read_file(path: Path) -> bytes:
     return data
 
 
+def _once(*paths: Path) -> None:
+    if sum(str(path) == "-" for path in paths) > 1:
+        raise BadInput("Standard input can be read only once; give the other as a file.", where="-")
+
+
+def _not_judged(now: Snapshot, then: Snapshot | None) -> Problem | None:
+    """Counters that were given and from which nothing, or no rate, can be told; nothing of the cables is hidden."""
+    from ostler.fabric.links.deltas import elapsed
+    from ostler.fabric.sweep import Problem, ProblemKind
+
+    why = ""
+    if now.counters and then is None:
+        why = "counters are judged between two looks: give an earlier one with --before"
+    elif then is not None and bool(now.counters) != bool(then.counters):
+        why = f"the {'earlier' if now.counters else 'later'} look has no counters: none is judged"
+    elif then is not None and now.counters and elapsed(now, then) is None:
+        why = "how much time is between the looks is not known, so no rate of errors is judged: say it with --hours"
+    return Problem(ProblemKind.FAILED, why, hides=False) if why else None
+
+
 def _design(path: Path | None, switch_model: str = "") -> tuple[Blueprint | None, list[Lint]]:
     if path is None:
         return None, []
@@ -301,18 +355,29 @@ def _seen(paths: Sequence[Path], design: Blueprint | None, format: str) -> tuple
 
 def _collected(data: bytes, name: str) -> tuple[Evidence, str]:
     """What `ostler fabric snapshot` wrote, and who looked."""
-    from pydantic import ValidationError
+    from pydantic import Field, ValidationError
 
     from ostler.fabric.collect import evidence
     from ostler.fabric.push import CollectionIn, unpacked
 
+    class Kept(CollectionIn):
+        """A file is read long after: when it was taken is told in UTC seconds, by the clock of the host that looked."""
+
+        taken_at: float = Field(ge=0, le=1e11)
+
     try:
-        body = CollectionIn.model_validate_json(data)
+        body = Kept.model_validate_json(data)
     except ValidationError as error:
         first: Any = error.errors()[0]
         at = ".".join(str(part) for part in first["loc"])
         raise BadInput(f"{at}: {first['msg']}; take it again with 'ostler fabric snapshot'.", where=name) from None
-    return evidence(unpacked(body, time.time())), body.vantage
+    try:
+        look = evidence(unpacked(body, body.taken_at + body.age_s))
+    except BadInput as error:
+        raise BadInput(str(error), where=name) from None
+    if not look.topology.nodes and not look.topology.problems:
+        raise BadInput("No output in it shows a fabric; take it again with 'ostler fabric snapshot'.", where=name)
+    return look, body.vantage
 
 
 def _lint_line(one: Lint) -> str:

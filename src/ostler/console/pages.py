@@ -20,12 +20,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from ostler.access.model import Principal
-from ostler.console import queries, rendering, ticket_acts
+from ostler.console import fabric, queries, rendering, ticket_acts
 from ostler.console.live import Live, News
 from ostler.console.model import Rules
 from ostler.console.rooms import ROOMS, Room
 from ostler.core.errors import NotFound, OstlerError, Unauthenticated
 from ostler.db.engine import Database
+from ostler.fabric.service import Fabrics
 from ostler.http.auth import Doorkeeper, same_site_only, sign_in, sign_out
 from ostler.oncall.model import OncallSettings
 from ostler.remediation.model import RemediationSettings
@@ -35,7 +36,10 @@ _POSITION = Query(ge=0, lt=2**62)
 
 
 class Console:
-    """Pages and their live stream. `close()` ends the streams so that the server can stop."""
+    """Pages and their live stream. `close()` ends the streams so that the server can stop.
+
+    Without `fabrics` there are no pages of the fabric.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class Console:
         pause_file: Path | None = None,
         oncall: OncallSettings | None = None,
         remediation: RemediationSettings | None = None,
+        fabrics: Fabrics | None = None,
     ) -> None:
         self._db = db
         self._door = door
@@ -52,6 +57,9 @@ class Console:
         self._files = {name: files("ostler.console").joinpath("static", name).read_bytes() for name in _STATIC}
         versions = {name: hashlib.sha256(content).hexdigest()[:12] for name, content in self._files.items()}
         self._env = rendering.environment({name: f"/static/{name}?v={version}" for name, version in versions.items()})
+        self._fabrics = fabrics
+        if fabrics is None:
+            self._env.globals["rooms"] = tuple(one for one in rendering.BAR if one[0] != "fabric")
         self._live = Live(self._look)
         self.router = self._routes()
 
@@ -131,6 +139,8 @@ class Console:
             router.add_api_route(room.path, partial(self._whole_room, room), methods=["GET"])
             router.add_api_route(f"/parts{room.path}", partial(self._again_room, room), methods=["GET"])
         router.include_router(ticket_acts.routes(self._db, self._door, self._rules, self._html, self._page))
+        if self._fabrics is not None:
+            router.include_router(fabric.routes(self._fabrics, self._door, self._html, self._page, self._part))
 
         @router.get("/live")
         async def live(

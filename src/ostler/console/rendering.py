@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ostler.console import sentences
+from ostler.console import fabric_svg, sentences
 from ostler.console.model import Fleet, Life
 from ostler.core.clock import iso
 from ostler.nodes.lifecycle import STATES, Phase
@@ -25,6 +25,7 @@ BAR = (
     ("now", "Now", "/now"),
     ("fleet", "Fleet", "/"),
     ("tickets", "Tickets", "/tickets"),
+    ("fabric", "Fabric", "/fabric"),
     ("would-act", "Would act", "/would-act"),
     ("maintenance", "Maintenance", "/maintenance"),
     ("rma", "RMA", "/rma"),
@@ -61,9 +62,11 @@ def environment(asset: Mapping[str, str]) -> Environment:
         "inventory": inventory_line,
         "count": sentences.count,
         "span": sentences.span,
+        "swatch": fabric_svg.swatch,
     }
     env.globals |= {
         "asset": asset,
+        "fabric_path": fabric_svg.path_of,
         "states": STATES,
         "rooms": BAR,
         "phases": [(phase, [s for s, row in STATES.items() if row.phase is phase]) for phase in Phase],

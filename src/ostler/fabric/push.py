@@ -56,7 +56,9 @@ def unpacked(body: CollectionIn, now: float) -> Collection:
         data = _inflated(one, left)
         left -= len(data)
         written = None if one.age_s is None else now - one.age_s
-        outputs.append(Output(one.tool, tuple(one.argv), data, one.stderr, one.status, one.seconds, written))
+        outputs.append(
+            Output(one.tool, tuple(one.argv) or (one.tool,), data, one.stderr, one.status, one.seconds, written)
+        )
     return Collection(body.vantage, now - body.age_s, body.seconds, tuple(outputs))
 
 

@@ -10,12 +10,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ostler.core.clock import iso
-from ostler.fabric.model import Blueprint, Cause, Coverage, Diagnosis, Lint, Move, Port, Snapshot, Trouble, Verdict
+from ostler.fabric.model import (
+    Blueprint,
+    Cause,
+    CauseKind,
+    Coverage,
+    Diagnosis,
+    Lint,
+    Move,
+    Port,
+    Snapshot,
+    Trouble,
+    Verdict,
+)
 from ostler.fabric.places.front_panel import label
 from ostler.fabric.sweep import Problem
 
 LISTED = 500
 """Cables of a verdict that the document lists; it always counts all."""
+_OF_LINKS = frozenset({CauseKind.LINK, CauseKind.DEGRADED})
 SCHEMA = 1
 """Of the document; grows only when something is taken away or changes its meaning."""
 
@@ -166,10 +179,14 @@ def lines(diagnosis: Diagnosis, blueprint: Blueprint | None, snapshot: Snapshot 
     """The same for people: causes first, each with its moves; coverage last, so that it is read."""
     names = Names(blueprint, snapshot)
     for number, cause in enumerate(diagnosis.causes, 1):
-        doubt = "" if cause.confirmed else " (seen from one vantage point only: not confirmed)"
+        doubt = "" if cause.confirmed else " Not confirmed."
         yield f"{number}. {cause.kind.value}: {cause.message}{doubt}"
         if cause.where:
             yield f"   where: {', '.join(names.where(name) for name in cause.where[:6])}" + _more(cause.where, 6)
+        if cause.kind is CauseKind.LINK:
+            yield f"   ports: {', '.join(names.port(port) for port in cause.ports)}"
+        if cause.kind is CauseKind.EXCHANGED:
+            yield f"   do: {cause.do} Or, if both shall stay where they are, move these plugs:"
         for a, b in cause.removes[:12]:
             yield f"   first take out the cable between {names.port(a)} and {names.port(b)}"
         for move in cause.moves[:12]:
@@ -179,11 +196,17 @@ def lines(diagnosis: Diagnosis, blueprint: Blueprint | None, snapshot: Snapshot 
             )
         if len(cause.moves) > 12:
             yield f"   and {len(cause.moves) - 12} more plugs (--json has all)"
-        if cause.do:
+        if cause.do and cause.kind is not CauseKind.EXCHANGED:
             yield f"   do: {cause.do}"
+    told = {port for cause in diagnosis.causes if cause.kind in _OF_LINKS for port in cause.ports}
     for trouble in diagnosis.health:
+        if trouble.severe and trouble.port in told:
+            continue  # its cause says it
         mark = "!" if trouble.severe else "-"
         yield f"{mark} {trouble.kind.value} at {names.port(trouble.port)}: {trouble.message}"
+    if snapshot is not None and snapshot.unplaced:
+        rest = f", and {len(snapshot.unplaced) - 1} more (--json has all)" if len(snapshot.unplaced) > 1 else ""
+        yield f"? not known where it stands: {snapshot.unplaced[0]}{rest}"
     yield from _coverage_lines(diagnosis)
 
 

@@ -75,6 +75,11 @@ def _subject(cause: Cause, seen: Snapshot) -> Subject:
 
 
 def _steps(cause: Cause, names: Names) -> Iterable[Step]:
+    if cause.kind is CauseKind.EXCHANGED:
+        # The boxes, or as many plugs as they have: never both. The plugs are listed with the cause.
+        for name in cause.where[:2]:
+            yield Step(cause.do, Plug(name, "", names.spot(name)))
+        return
     serials = {port: cable.serial for cable in cause.cables for port in cable.ends if cable.serial}
     for pair in cause.removes:
         for port in pair:
@@ -82,7 +87,7 @@ def _steps(cause: Cause, names: Names) -> Iterable[Step]:
     for number, move in enumerate(cause.moves):
         taken = any(later.now == move.then for later in cause.moves[number + 1 :])
         yield _move(move, names, serials, PULL if taken else MOVE)
-    if cause.moves or cause.removes or cause.kind in (CauseKind.EXCHANGED, CauseKind.SWITCH_DOWN, CauseKind.NODE_DOWN):
+    if cause.moves or cause.removes or cause.kind in (CauseKind.SWITCH_DOWN, CauseKind.NODE_DOWN):
         return
     cables = cause.cables or ((DesignedCable(cause.ports[0], cause.ports[1]),) if len(cause.ports) > 1 else ())
     for cable in cables[:_NAMED]:

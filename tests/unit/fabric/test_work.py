@@ -92,6 +92,17 @@ def test_a_trunk_carries_the_work_of_others() -> None:
     assert "between switches" in found.safe.why
 
 
+def test_exchanged_boxes_are_exchanged_or_their_plugs_are_and_never_both() -> None:
+    boxes = Cause(
+        CauseKind.EXCHANGED, "k", ("gpu-0001", "gpu-0002"), (A, B), "exchanged", "Exchange the boxes.", moves=SWAP.moves
+    )
+    found = made(boxes)
+    assert [(step.do, step.at and step.at.chassis, step.to) for step in found.steps] == [
+        ("Exchange the boxes.", "gpu-0001", None),
+        ("Exchange the boxes.", "gpu-0002", None),
+    ]
+
+
 def test_who_is_harmed_and_what_it_is_about() -> None:
     found = made(hosts=host(busy=True))
     assert found.harms.nodes == ("gpu-0001",)

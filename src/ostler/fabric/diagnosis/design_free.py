@@ -18,12 +18,10 @@ from typing import NamedTuple
 
 from ostler.fabric.diagnosis.evidence import module
 from ostler.fabric.diagnosis.keys import key
-from ostler.fabric.diagnosis.trunks import uneven_trunks
+from ostler.fabric.diagnosis.trunks import most, uneven_trunks
 from ostler.fabric.model import Cause, CauseKind, ChassisKind, Port, Snapshot
 from ostler.fabric.report import Names
 
-MOST = 0.8
-"""Share of a group that must keep to a rule before the rest is told to break it."""
 GROUP = 4
 """Fewer than so many are no group."""
 TOLD = 100
@@ -141,7 +139,7 @@ def _numbers(hosts: dict[str, list[Plug]], names: Names) -> list[Cause]:
     causes: list[Cause] = []
     for members in groups.values():
         odd = [name for name in sorted(members) if len({plug.number for plug in hosts[name]}) > 1]
-        if len(members) >= GROUP and len(members) - len(odd) >= MOST * len(members):
+        if len(members) >= GROUP and most(len(members) - len(odd), len(members)):
             causes += _differing({name: hosts[name] for name in odd}, len(members) - len(odd), names)
     return causes
 
@@ -197,6 +195,5 @@ def _usual(plugs: Sequence[Plug]) -> str:
 
 
 def _majority(count: Counter[str]) -> str | None:
-    name, most = count.most_common(1)[0]
-    total = count.total()
-    return name if most >= GROUP and most >= MOST * total else None
+    name, often = count.most_common(1)[0]
+    return name if often >= GROUP - 1 and most(often, count.total()) else None

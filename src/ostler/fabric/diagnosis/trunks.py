@@ -12,8 +12,16 @@ from ostler.fabric.diagnosis.keys import key
 from ostler.fabric.model import Cause, CauseKind, ChassisKind, Port, Snapshot
 
 MOST = 0.8
+"""Share of a group that must keep to a rule before the rest is told to break it."""
 GROUP = 4
-"""As in `design_free.py`."""
+"""Fewer than so many are no group."""
+LEAF_SHARE = 0.1
+"""One host among so few links makes a leaf; a single host on a switch full of trunks is a plug in the wrong place."""
+
+
+def most(often: int, of: int) -> bool:
+    """Whether a group keeps to a rule: all but a fifth, or, in a small group, all but the two of one exchange."""
+    return often >= min(MOST * of, of - 2) and 2 * often > of
 
 
 def uneven_trunks(snapshot: Snapshot) -> list[Cause]:
@@ -23,6 +31,7 @@ def uneven_trunks(snapshot: Snapshot) -> list[Cause]:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     ports: dict[tuple[str, str], list[Port]] = defaultdict(list)
     level: dict[str, int] = {}
+    hosts: Counter[str] = Counter()
     for port, peer in snapshot.links.items():
         if port.chassis not in switches or port.chassis == peer.chassis:
             continue
@@ -30,7 +39,10 @@ def uneven_trunks(snapshot: Snapshot) -> list[Cause]:
             counts[port.chassis][peer.chassis] += 1
             ports[port.chassis, peer.chassis].append(port)
         elif (box := boxes.get(peer.chassis)) is not None and box.kind is ChassisKind.HOST:
-            level[port.chassis] = 0
+            hosts[port.chassis] += 1
+    for name, count in hosts.items():
+        if count > 1 or count >= LEAF_SHARE * (count + counts[name].total()):
+            level[name] = 0
     _levels(level, counts)
     ups: dict[str, dict[str, int]] = {
         name: {upper: count for upper, count in counts[name].items() if level.get(upper, -1) == step + 1}
@@ -78,7 +90,7 @@ def _usual(members: list[str], ups: dict[str, dict[str, int]]) -> dict[str, int]
     usual = {}
     for upper in ups[members[0]]:
         count, often = Counter(ups[name].get(upper, 0) for name in members).most_common(1)[0]
-        if often >= MOST * len(members):
+        if most(often, len(members)):
             usual[upper] = count
     return usual
 

@@ -7,6 +7,7 @@ wait for ten readers.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
@@ -60,6 +61,7 @@ def read(data: bytes, name: str, *, format: str = "auto") -> list[Sweep]:
     if format != "auto" and format not in FORMATS:
         raise BadInput(f"There is no format {format[:60]!r}. Known are: auto, {', '.join(FORMATS)}.", where=name)
     data, damage = unpack(data, name)
+    data = data.removeprefix(BOM_UTF8)  # an editor was here
     if not data.strip(b" \t\r\n\0"):
         raise BadInput("The file is empty: nothing was collected, or the collector wrote elsewhere.", where=name)
     sweep = FORMATS[sniff(data, name) if format == "auto" else format](data, name)

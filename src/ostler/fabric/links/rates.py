@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from ostler.fabric.links.flaps import link_of
@@ -11,12 +12,17 @@ from ostler.fabric.sweep import SPEEDS
 
 _LANES = 4
 """No cable for today's ports has more, though simulators and UFM name 8x and 12x. A design may ask for more."""
+_ENOUGH = 16
+"""Ends of the usual width before it is called usual. Ours."""
+_ODD, _ODD_ENDS = 0.02, 4
+"""Share, and number, of ends that may differ from it and be ill for it. Ours."""
 
 
 def reduced(after: Snapshot, blueprint: Blueprint | None) -> Iterator[Candidate]:
     """Links with fewer lanes or less speed than designed; without a design for it, than both ends can."""
     designed = blueprint.by_port if blueprint is not None else {}
     facts = after.facts
+    usual = _usual_width(after)
     well: set[tuple[object, ...]] = set()  # pairs of ends that were found well: a fabric has a handful of kinds
     for port, peer in after.links.items():
         if peer < port:
@@ -38,6 +44,8 @@ def reduced(after: Snapshot, blueprint: Blueprint | None) -> Iterator[Candidate]
                 could = min(here.speed_supported, there.speed_supported, key=_gbps)
         cable = designed.get(port)
         wanted = "both ends can"
+        if not can and usual:
+            can, wanted = usual, "as nearly all others have"
         if cable is not None and peer in cable.ends:
             can, could = cable.width or can, cable.speed or could
             wanted = "designed" if cable.width or cable.speed else wanted
@@ -59,6 +67,24 @@ def reduced(after: Snapshot, blueprint: Blueprint | None) -> Iterator[Candidate]
             )
         elif not 0 < lanes < can and port not in designed:
             well.add(kinds)
+
+
+def _usual_width(after: Snapshot) -> int:
+    """The lanes of nearly every link, where the source does not say what ports can; 0: they differ, or it says.
+
+    A few links with fewer are ill; many are another kind of cable (HDR100 splits have 2).
+    """
+    widths: Counter[int] = Counter()
+    for one in after.facts.values():
+        if one.width_supported:
+            return 0
+        if one.peer is not None and one.width:
+            widths[one.width] += 1
+    if not widths:
+        return 0
+    width, often = widths.most_common(1)[0]
+    odd = widths.total() - often
+    return width if often >= _ENOUGH and odd <= max(_ODD_ENDS, _ODD * widths.total()) else 0
 
 
 def _gbps(name: str) -> float:

@@ -204,7 +204,7 @@ class _Work:
         for snapshot in (self._after, self._before):
             if (chassis := snapshot.chassis.get(port.chassis)) is not None and chassis.model:
                 shown = front_panel.label(chassis.model, port)
-                return str(port) if shown == port.name else f"{port.chassis} {shown} (port {port.name})"
+                return str(port) if shown == port.name else f"{port} ({shown})"
         return str(port)
 
 

@@ -140,7 +140,7 @@ def test_gateways_are_no_hosts() -> None:
 @pytest.mark.parametrize(
     ("name", "most"),
     [
-        ("selene-compute.ibnetdiscover.gz", {CauseKind.TRUNK: 27}),
+        ("selene-compute.ibnetdiscover.gz", {CauseKind.TRUNK: 28}),
         ("selene-storage.ibnetdiscover.gz", {CauseKind.TRUNK: 7}),
         ("cs7500-dual-rail.ibnetdiscover.gz", {CauseKind.TRUNK: 1}),
         ("fdr10-144-hosts.ibnetdiscover", {CauseKind.TRUNK: 1}),
@@ -165,3 +165,20 @@ def test_a_recorded_rail_swap_would_be_seen() -> None:
     snapshot.links.update({one: there, there: one, two: here, here: two})
     found = [cause for cause in diagnose(None, snapshot).causes if cause.kind is CauseKind.RAIL]
     assert [cause.where for cause in found] == [(host,)]
+
+
+def test_in_a_small_fabric_one_exchange_is_seen_too() -> None:
+    for hosts in (5, 8, 9):
+        it = World(fat_tree(hosts, 4, leaf_ports=40, hosts_per_unit=10, spines=5, trunks=2))
+        it.swap(gpu(1, 1), gpu(1, 3))
+        assert [cause.kind for cause in causes(it)] == [CauseKind.RAIL], hosts
+    it = World(fat_tree(8, 4, leaf_ports=40, hosts_per_unit=10, spines=5, trunks=2))  # four leaves
+    it.pull(next(cable.a for cable in it.blueprint.cables if cable.role == "trunk"))
+    assert [cause.kind for cause in causes(it)] == [CauseKind.TRUNK]
+
+
+def test_a_hosts_plug_in_a_spine_does_not_silence_the_trunks() -> None:
+    it = tree()
+    it.pull(next(cable.a for cable in it.blueprint.cables if cable.role == "trunk"))
+    it.plug(it.pull(gpu(3, 2)), Port("spine-01", "39"))
+    assert CauseKind.TRUNK in [cause.kind for cause in causes(it)]

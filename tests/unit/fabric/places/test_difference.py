@@ -61,7 +61,7 @@ def test_a_swap_is_one_line_with_the_two_plugs_that_are_closest(states: bool) ->
     assert (change.kind, change.ports) == (Kind.EXCHANGED, (Port("gpu-0001", "mlx5_0"), Port("gpu-0001", "mlx5_1")))
     (change,) = changes(lambda sweep: swap(sweep, hca(sweep, 1), hca(sweep, 2)), states=states)
     assert change.ports == (Port("leaf-r0-01", "1"), Port("leaf-r0-01", "2"))
-    assert "leaf-r0-01 1/1 (port 1)" in change.message
+    assert "leaf-r0-01 1 (1/1)" in change.message
 
 
 @pytest.mark.parametrize("states", [False, True])
