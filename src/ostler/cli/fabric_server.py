@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command("prove")(prove)
     app.command("parts")(parts)
     app.command("approve")(approve)
+    app.command("forget")(forget)
     app.command("rounds")(rounds)
     app.command("round")(round_command)
     app.command("sign")(sign)
@@ -246,6 +247,15 @@ def approve(
     path = f"{_path(fabric)}/parts/{quote(guid, safe='')}/approve"
     found = _client().post(path, {"reason": output.need_reason(reason)})
     output.say(f"{found['guid']} is known at {found['chassis']} {found['port']}.")
+
+
+def forget(
+    fabric: Fabric, guid: Annotated[str, typer.Argument(help="0x and 16 digits.", show_default=False)], reason: Reason
+) -> None:
+    """A part is not where the books say: forget its place, the next look learns it anew."""
+    path = f"{_path(fabric)}/parts/{quote(guid, safe='')}/forget"
+    _client().post(path, {"reason": output.need_reason(reason)})
+    output.say(f"{guid} is forgotten; the next look learns its place.")
 
 
 def rounds(fabric: Fabric, json: Json = False) -> None:

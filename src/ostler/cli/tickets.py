@@ -85,6 +85,16 @@ def done(
 
 
 @tickets_app.command()
+def withdraw(
+    ticket: Ticket,
+    reason: Annotated[str, typer.Option(help="Why no evidence will come, for the audit log.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Close a ticket that nothing can prove any more: its fabric is gone, its design was wrong."""
+    _print(Client.from_environment().post(f"{_path(ticket)}/withdraw", {"reason": reason}), json)
+
+
+@tickets_app.command()
 def note(
     ticket: Ticket,
     text: Annotated[str, typer.Argument(help="What the next one should know.", show_default=False)],

@@ -119,7 +119,7 @@ def routes(
                 return html("trouble.html", other.status, title=other.title, detail=other.message)
         return RedirectResponse(onwards, 303)
 
-    def begin(fabric: str) -> str:
+    def begin(fabric: str, actor: Actor) -> str:
         def query(tx: Tx) -> rounds.Material | None:
             fabrics.check(tx, fabric)
             return rounds.material(tx, fabric, fabrics.settings(fabric), fabrics.shelf)
@@ -128,7 +128,8 @@ def routes(
         if found is None:
             raise Conflict("A round is made of a look at the fabric, and none has been taken yet.")
         rows = rounds.chosen(found, fabrics.settings(fabric))
-        opened = db.write(lambda tx: rounds.open_round(tx, fabric, fabrics.settings(fabric), found.snapshot_id, rows))
+        settings = fabrics.settings(fabric)
+        opened = db.write(lambda tx: rounds.open_round(tx, fabric, settings, found.snapshot_id, rows, actor=actor))
         return path_of(fabric, "rounds", opened)
 
     def enter(tx: Tx, fabric: str, id: str, number: str, said: Mapping[str, str], actor: Actor) -> str:
@@ -145,7 +146,9 @@ def routes(
 
     def sign(tx: Tx, fabric: str, id: str, said: Mapping[str, str], actor: Actor) -> str:
         fabrics.check(tx, fabric)
-        rounds.sign(tx, fabric, id, said["summary"][:_SUMMARY].strip(), actor=actor)
+        design = fabrics.shelf.active(tx, fabric)
+        blueprint = None if design is None else design.blueprint
+        rounds.sign(tx, fabric, id, said["summary"][:_SUMMARY].strip(), actor=actor, blueprint=blueprint)
         return path_of(fabric, "rounds", id)
 
     @router.post("/fabric/{fabric}/rounds")
@@ -155,7 +158,7 @@ def routes(
             act,
             request,
             path_of(fabric, "rounds"),
-            lambda _actor: begin(fabric),
+            lambda actor: begin(fabric, actor),
             lambda principal, status, **more: draw_list(fabric, principal, status, **more),
         )
 

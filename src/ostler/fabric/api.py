@@ -189,13 +189,11 @@ def _parts(routes: APIRouter, fabrics: Fabrics, authorize: Authorize) -> None:
     def approve(
         fabric: str, guid: str, body: ReasonIn, request: Request, who: Principal = technician
     ) -> dict[str, Any]:
-        if _GUID.fullmatch(guid) is None:
-            raise BadInput("is no GUID; write 0x and 16 hexadecimal digits, lower case", where=guid[:64])
+        number = _guid(guid)
         actor = who.actor(request_id(request))
 
         def write(tx: Tx) -> dict[str, Any]:
             fabrics.check(tx, fabric)
-            number = int(guid, 16)
             places = store.part_places(tx, fabric)
             if number not in places:
                 raise NotFound(f"The fabric '{fabric}' has seen no part {guid}.")
@@ -217,6 +215,35 @@ def _parts(routes: APIRouter, fabrics: Fabrics, authorize: Authorize) -> None:
             return {"guid": guid, "chassis": port.chassis, "port": port.name, "state": "known"}
 
         return db.write(write)
+
+    @routes.post(
+        "/{fabric}/parts/{guid}/forget", status_code=204, summary="A part was moved: the next look learns where it is"
+    )
+    def forget(fabric: str, guid: str, body: ReasonIn, request: Request, who: Principal = technician) -> None:
+        number = _guid(guid)
+        actor = who.actor(request_id(request))
+
+        def write(tx: Tx) -> None:
+            fabrics.check(tx, fabric)
+            if not store.forget_part(tx, fabric, number):
+                raise NotFound(f"The fabric '{fabric}' has seen no part {guid}.")
+            told = {"guid": guid}
+            audit.record(
+                tx,
+                actor=actor,
+                action="fabric.part_forgotten",
+                subject=f"fabric:{fabric}",
+                reason=body.reason,
+                detail=told,
+            )
+
+        db.write(write)
+
+
+def _guid(text: str) -> int:
+    if _GUID.fullmatch(text) is None:
+        raise BadInput("is no GUID; write 0x and 16 hexadecimal digits, lower case", where=text[:64])
+    return int(text, 16)
 
 
 def _speed(fabrics: Fabrics) -> float:
@@ -246,14 +273,14 @@ def fabric_view(tx: Tx, fabrics: Fabrics, fabric: str) -> dict[str, Any]:
     """A fabric as lists show it."""
     design = store.active_blueprint(tx, fabric)
     last = store.latest(tx, fabric)
-    found = store.open_causes(tx, fabric)
+    found = store.count_causes(tx, fabric)
     return {
         "name": fabric,
         "collector": fabrics.settings(fabric).collector,
         "design": None if design is None else blueprint_view(design),
         "last_look": None if last is None else snapshot_view(last),
-        "open_causes": len(found),
-        "confirmed_causes": sum(bool(row["confirmed"]) for row in found),
+        "open_causes": sum(row["count"] for row in found),
+        "confirmed_causes": sum(row["count"] for row in found if row["confirmed"]),
     }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 from ostler.audit import service as audit
+from ostler.audit.canonical import clean
 from ostler.core.actor import Actor
 from ostler.core.errors import BadInput, Permanent
 from ostler.core.ids import new_id
@@ -83,7 +84,7 @@ def take_in(tx: Tx, fabric: str, blueprint: Blueprint, lints: Sequence[Lint], *,
             "proven": blueprint.proven,
             "chassis": len(blueprint.chassis),
             "cables": len(blueprint.cables),
-            "lints": [lint_document(lint) for lint in lints[:LINTS_KEPT]],
+            "lints": clean([lint_document(lint) for lint in lints[:LINTS_KEPT]]),
             "actor": actor.name,
             "imported_at": tx.now,
             "body": zlib.compress(text, 6),

@@ -6,75 +6,106 @@ cleared, and what nobody could see stays as it was: *unknown* opens nothing and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 
+from ostler.audit.canonical import clean
 from ostler.core.ids import new_id
 from ostler.db.tx import Tx
 from ostler.events import service as events
-from ostler.fabric import store
-from ostler.fabric.hosts import Hosts
-from ostler.fabric.model import Blueprint, Cause, CauseKind, Diagnosis, Port, Snapshot, Verdict
-from ostler.fabric.node_faults import node_faults
+from ostler.fabric import node_findings, store
+from ostler.fabric.link_proof import needed
+from ostler.fabric.look import Look
+from ostler.fabric.model import Cause, CauseKind, Port, Verdict
+from ostler.fabric.node_findings import Consider
 from ostler.fabric.report import Names, move_document
 from ostler.fabric.sweep import guid_text
 from ostler.fabric.work import key_of, work
-from ostler.faults.model import Fault
-from ostler.health import levels
-from ostler.health.model import Diagnosis as NodeDiagnosis
 from ostler.health.model import HealthSettings
-from ostler.nodes.model import State
 from ostler.tickets import service as tickets
-
-Consider: TypeAlias = Callable[[Tx, str, Sequence[NodeDiagnosis]], object]
-"""What remediation makes of a node's findings."""
 
 _PORTS_TOLD = 50
 _LISTS = frozenset({CauseKind.PART_REPLACED, CauseKind.OTHER_FABRIC, CauseKind.HCA_ORDER})
 """Causes about the books rather than about cables: no port of theirs has to be covered for them to be over."""
 
 
+BATCH = 100
+"""Causes of one transaction: a cause with its ticket takes 4 to 8 ms, and claims and heartbeats wait behind it."""
+
+
 @dataclass(frozen=True)
-class Look:
-    """One look at a fabric, diagnosed."""
+class Rest:
+    """What of a look is still to be written: more causes than one transaction should hold."""
 
-    fabric: str
-    snapshot_id: str
-    seen: Snapshot
-    diagnosis: Diagnosis
-    blueprint: Blueprint | None
-    hosts: Hosts
-    taken_at: float
-    """Domain seconds."""
+    standing: Sequence[sa.RowMapping]
+    pairs: Sequence[tuple[Cause, sa.RowMapping | None]]
+    done: int = 0
+    spoken: frozenset[str | None] = frozenset()
+    """Tickets that this look has said something of."""
 
 
-def converge(tx: Tx, look: Look, health: HealthSettings, consider: Consider) -> None:
-    """Bring causes, tickets and findings in line with what was seen."""
-    tx.lock(f"fabric:{look.fabric}")
+def converge(tx: Tx, look: Look, health: HealthSettings, consider: Consider) -> Rest | None:
+    """Bring causes, tickets and findings in line with what was seen. The caller holds `lock`.
+
+    Returns what is left for `go_on`; None: that was all. What a process that dies leaves undone the next look does.
+    """
     standing = store.open_causes(tx, look.fabric)
     if any(cause.kind is CauseKind.OTHER_FABRIC for cause in look.diagnosis.causes):
         # Nothing that this look says is about the fabric whose books these are.
         matched = {cause.key: row for cause, row in _pairs(look.diagnosis.causes, standing)}
         for cause in look.diagnosis.causes:
             _stand(tx, look, cause, matched.get(cause.key))
-        return
-    pairs = list(_pairs(look.diagnosis.causes, standing))
-    for cause, row in pairs:
-        _stand(tx, look, cause, row)
+        return None
+    return go_on(tx, look, Rest(standing, list(_pairs(look.diagnosis.causes, standing))), health, consider)
+
+
+def go_on(tx: Tx, look: Look, rest: Rest, health: HealthSettings, consider: Consider) -> Rest | None:
+    """The next causes, and behind the last of them what is over. Nothing once a newer look has come in between."""
+    last = store.latest(tx, look.fabric)
+    if last is not None and last["id"] != look.snapshot_id:
+        return None
+    until = rest.done + BATCH
+    spoken = rest.spoken | {_stand(tx, look, cause, row) for cause, row in rest.pairs[rest.done : until]}
+    if until < len(rest.pairs):
+        return replace(rest, done=until, spoken=spoken)
+    _settle(tx, look, rest.standing, rest.pairs, spoken, health, consider)
+    return None
+
+
+def _settle(
+    tx: Tx,
+    look: Look,
+    standing: Sequence[sa.RowMapping],
+    pairs: Sequence[tuple[Cause, sa.RowMapping | None]],
+    spoken: frozenset[str | None],
+    health: HealthSettings,
+    consider: Consider,
+) -> None:
+    """Clear what is over, close its tickets, say to the nodes what stands."""
     held = {row["id"] for _, row in pairs if row is not None}
-    gone = [row for row in standing if row["id"] not in held and _is_over(row, look)]
+    left = [row for row in standing if row["id"] not in held]
+    gone = [row for row in left if _is_over(tx, row, look)]
+    over = {row["id"] for row in gone}
+    unseen = [row for row in left if row["id"] not in over]
     for row in gone:
         _clear(tx, look, row)
-    _findings(tx, look, standing, health, consider)
+    keys = {key_of(look.fabric, key) for key in (*(cause.key for cause, _ in pairs), *(row["key"] for row in unseen))}
+    _close_tickets(tx, look, gone, spoken | {row["ticket_id"] for row in unseen}, keys)
+    node_findings.say(tx, look, standing, unseen, health, consider)
+
+
+def lock(tx: Tx, fabric: str) -> None:
+    """One look at a fabric is written down at a time."""
+    tx.lock(f"fabric:{fabric}")
 
 
 def learn_parts(tx: Tx, look: Look) -> None:
     """Which GUID is where: what is new is learnt, what replaces a known part waits for a person's word."""
     known = store.part_places(tx, look.fabric)
-    waiting = {found for _, found in look.seen.replaced.values()}
+    waiting = {found: registry_place(port) for port, (_, found) in look.seen.replaced.items()}
     fresh: dict[int, Port] = {}
     for port, end in look.seen.ends.items():
         if end.guid not in known and end.guid not in waiting and look.seen.answered(port.chassis):
@@ -82,8 +113,25 @@ def learn_parts(tx: Tx, look: Look) -> None:
     told = "\n".join(look.seen.unplaced)
     placed = {guid: at for guid, at in fresh.items() if at.chassis != guid_text(guid) and guid_text(guid) not in told}
     store.insert_parts(tx, look.fabric, placed, "known")
-    replaced = {found: registry_place(port) for port, (_, found) in look.seen.replaced.items() if found not in known}
-    store.insert_parts(tx, look.fabric, replaced, "replaced")
+    store.insert_parts(tx, look.fabric, {guid: at for guid, at in waiting.items() if guid not in known}, "replaced")
+    for guid, at in waiting.items():
+        if guid in known and known[guid] != (at, "replaced"):
+            # Put back after it had gone, or in another place than where it waited.
+            values = {"state": "replaced", "chassis": at.chassis, "port": at.name, "actor": None, "last_seen": tx.now}
+            store.set_part(tx, look.fabric, guid, values)
+    for guid in _withdrawn(look, known, waiting):
+        store.set_part(tx, look.fabric, guid, {"state": "gone", "last_seen": tx.now})
+
+
+def _withdrawn(look: Look, known: Mapping[int, tuple[Port, str]], waiting: Mapping[int, Port]) -> Iterable[int]:
+    """Parts that waited for a word and are out again: the known one is back in their place."""
+    asked = {at: guid for guid, (at, state) in known.items() if state == "replaced" and guid not in waiting}
+    if not asked:
+        return
+    for port, end in look.seen.ends.items():
+        at = registry_place(port)
+        if at in asked and known.get(end.guid) == (at, "known") and look.seen.port_answered(port):
+            yield asked.pop(at)
 
 
 def registry_place(port: Port) -> Port:
@@ -135,12 +183,17 @@ def _akin(kind: CauseKind, other: str) -> bool:
     return kind == other or (kind in _CABLING and CauseKind(other) in _CABLING)
 
 
-def _stand(tx: Tx, look: Look, cause: Cause, row: sa.RowMapping | None) -> None:
+def _stand(tx: Tx, look: Look, cause: Cause, row: sa.RowMapping | None) -> str | None:
+    """Write down that a cause stands. Returns the id of its ticket.
+
+    What was confirmed once stays so until it is over: that a second witness is silent now takes nothing back.
+    """
     names = Names(look.blueprint, look.seen)
+    confirmed = cause.confirmed or (row is not None and bool(row["confirmed"]))
     values: dict[str, Any] = {
         "key": cause.key,
         "kind": cause.kind.value,
-        "confirmed": cause.confirmed,
+        "confirmed": confirmed,
         "message": cause.message,
         "do": cause.do,
         "where": list(cause.where),
@@ -164,12 +217,14 @@ def _stand(tx: Tx, look: Look, cause: Cause, row: sa.RowMapping | None) -> None:
     if row is None:
         cause_id = new_id("cause")
         first = {"id": cause_id, "fabric": look.fabric, "state": "open", "first_seen": look.taken_at, "sightings": 1}
-        store.insert_cause(tx, {**first, **values, "ticket_id": ticket_id})
+        store.insert_cause(tx, clean({**first, **values, "ticket_id": ticket_id}))
     else:
         cause_id = row["id"]
-        store.update_cause(tx, cause_id, {**values, "ticket_id": ticket_id, "sightings": row["sightings"] + 1})
+        changed = clean({**values, "ticket_id": ticket_id, "sightings": row["sightings"] + 1})
+        store.update_cause(tx, cause_id, changed)
     if cause.confirmed and (row is None or not row["confirmed"]):
         _tell_found(tx, look, cause, cause_id, ticket_id)
+    return ticket_id
 
 
 def _tell_found(tx: Tx, look: Look, cause: Cause, cause_id: str, ticket_id: str | None) -> None:
@@ -189,14 +244,17 @@ def _tell_found(tx: Tx, look: Look, cause: Cause, cause_id: str, ticket_id: str 
     events.publish(tx, "fabric.cause_found", f"fabric:{look.fabric}", told)
 
 
-def _is_over(row: sa.RowMapping, look: Look) -> bool:
+def _is_over(tx: Tx, row: sa.RowMapping, look: Look) -> bool:
     """Whether this look would have seen it: every port of it is known now."""
     kind = CauseKind(row["kind"])
     if kind in _LISTS:
         return True
     if kind is CauseKind.DUPLICATE_GUID:
         return look.diagnosis.coverage.complete
-    return all(_known(Port(chassis, name), look) for chassis, name in row["ports"])
+    ports = [Port(chassis, name) for chassis, name in row["ports"]]
+    if not all(_known(port, look) for port in ports):
+        return False
+    return kind is not CauseKind.LINK or _is_well(tx, look, ports, row)
 
 
 def _known(port: Port, look: Look) -> bool:
@@ -205,17 +263,41 @@ def _known(port: Port, look: Look) -> bool:
         return look.diagnosis.verdicts.get(cable, Verdict.OK) is not Verdict.UNKNOWN
     if port in look.seen.links:
         return True
-    return look.seen.answered(port.chassis) and not look.seen.blinded
+    if look.seen.answered(port.chassis):
+        return not look.seen.blinded
+    # A box that nobody designed, or no more: where everything else was seen, it is gone.
+    foreign = look.blueprint is not None and port.chassis not in look.blueprint.chassis
+    return foreign and look.diagnosis.coverage.complete
+
+
+def _is_well(tx: Tx, look: Look, ports: Sequence[Port], row: sa.RowMapping) -> bool:
+    """Whether a link that was ill is proved to be well.
+
+    What convicted it was read again, at an end at least: without counters no counter is clean. And its counters were
+    quiet for a while; when a technician says that it is done, the next look is the proof.
+    """
+    needs = needed(store.health_of(tx, row["snapshot_id"]), ports)
+    if "counters" in {reading for one in needs for reading in one} and look.taken_at - row["last_seen"] < look.quiet_s:
+        done = store.waits_for_proof(tx, row["ticket_id"])
+        return done and _measured(look, ports, needs)
+    return _measured(look, ports, needs)
+
+
+def _measured(look: Look, ports: Sequence[Port], needs: Iterable[tuple[str, ...]]) -> bool:
+    counted = look.before is not None and any(
+        port in look.seen.counters and port in look.before.counters for port in ports
+    )
+    have = {
+        "counters": counted,
+        "bers": any(port in look.seen.bers for port in ports),
+        "modules": any(port in look.seen.modules for port in ports),
+    }
+    return all(any(have[reading] for reading in one) for one in needs)
 
 
 def _clear(tx: Tx, look: Look, row: sa.RowMapping) -> None:
-    store.update_cause(
-        tx, row["id"], {"state": "cleared", "cleared_at": look.taken_at, "snapshot_id": look.snapshot_id}
-    )
-    evidence = f"snapshot {look.snapshot_id} by {look.seen.vantage or look.seen.source} shows it right"
-    if row["ticket_id"] is not None:
-        detail = {"snapshot_id": look.snapshot_id, "vantage": look.seen.vantage, "source": look.seen.source}
-        tickets.confirm(tx, key_of(look.fabric, row["key"]), evidence, detail=detail, seen_at=look.taken_at)
+    values = {"state": "cleared", "cleared_at": look.taken_at, "snapshot_id": look.snapshot_id}
+    store.update_cause(tx, row["id"], values)
     if row["confirmed"]:
         told = {
             "fabric": look.fabric,
@@ -227,29 +309,21 @@ def _clear(tx: Tx, look: Look, row: sa.RowMapping) -> None:
         events.publish(tx, "fabric.cause_cleared", f"fabric:{look.fabric}", told)
 
 
-# ── findings ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _findings(tx: Tx, look: Look, before: Sequence[sa.RowMapping], health: HealthSettings, consider: Consider) -> None:
-    """Say to health what stands at nodes' ports; of a node that was not wholly seen nothing is said to be over."""
-    found = node_faults(look.diagnosis.causes, look.diagnosis.health)
-    concerned = {chassis for row in before for chassis, _ in row["ports"]} | set(found)
-    source = f"fabric-{look.fabric}"
-    for chassis in sorted(concerned & set(look.hosts.by_chassis)):
-        host = look.hosts.by_chassis[chassis]
-        if host.state is not State.PRODUCTION:
-            continue  # Day 1 has its own look at the cables (acceptance/cabling.py), and repairs end in it
-        faults: Sequence[Fault] = found.get(chassis, ())
-        if _covered(chassis, look):
-            diagnoses = levels.converge(tx, host.id, source, faults, health)
-        else:
-            diagnoses = levels.say(tx, host.id, source, faults, (), health)
-        if diagnoses:
-            consider(tx, host.id, diagnoses)
-
-
-def _covered(chassis: str, look: Look) -> bool:
-    """Whether every designed cable of a chassis is known."""
-    cables: Mapping[str, Any] = {} if look.blueprint is None else look.blueprint.by_chassis
-    verdicts = look.diagnosis.verdicts
-    return all(verdicts.get(cable, Verdict.OK) is not Verdict.UNKNOWN for cable in cables.get(chassis, ()))
+def _close_tickets(
+    tx: Tx, look: Look, gone: Sequence[sa.RowMapping], spoken: Collection[str | None], keys: Collection[str]
+) -> None:
+    """Close every ticket whose cause is over, also one that no open cause has: Seatrial's, and one that a technician
+    called done while a look was under way.
+    """
+    ended = {row["ticket_id"] for row in gone}
+    told = {port for cause in look.diagnosis.causes for port in cause.ports}
+    evidence = f"snapshot {look.snapshot_id} by {look.seen.vantage or look.seen.source} shows it right"
+    detail = {"snapshot_id": look.snapshot_id, "vantage": look.seen.vantage, "source": look.seen.source}
+    for row, ports in store.unfinished_tickets(tx, look.fabric):
+        if row["id"] in spoken or row["key"] in keys:
+            continue
+        alone = ports and not told.intersection(ports) and all(_known(port, look) for port in ports)
+        if alone and row["evidence"].get("kind") == CauseKind.LINK:
+            alone = _measured(look, ports, needed(store.health_of(tx, row["evidence"].get("snapshot_id")), ports))
+        if alone or row["id"] in ended:
+            tickets.confirm(tx, row["key"], evidence, detail=detail, seen_at=look.taken_at)

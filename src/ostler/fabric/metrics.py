@@ -59,8 +59,8 @@ class FabricMetrics(Collector):
                 for verdict, count in last["counts"].items():
                     cables.add_metric([fabric, verdict], count)
             kinds: dict[str, int] = {}
-            for row in store.open_causes(tx, fabric):
+            for row in store.count_causes(tx, fabric):
                 if row["confirmed"]:
-                    kinds[row["kind"]] = kinds.get(row["kind"], 0) + 1
+                    kinds[row["kind"]] = row["count"]
             for kind, count in sorted(kinds.items()):
                 causes.add_metric([fabric, kind], count)

@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ostler.audit import service as audit
+from ostler.audit.canonical import clean_text
 from ostler.core.actor import Actor
 from ostler.core.errors import BadInput, Conflict
 from ostler.core.ids import new_id
@@ -22,7 +23,7 @@ from ostler.db.tx import Tx
 from ostler.events import service as events
 from ostler.fabric import hosts, round_store, store
 from ostler.fabric.blueprints import Design, Shelf
-from ostler.fabric.model import Port, Snapshot
+from ostler.fabric.model import Blueprint, Port, Snapshot
 from ostler.fabric.places import archive
 from ostler.fabric.report import Names
 from ostler.fabric.settings import FabricSettings
@@ -87,9 +88,18 @@ def chosen(found: Material, settings: FabricSettings) -> list[dict[str, Any]]:
 
 
 def open_round(
-    tx: Tx, fabric: str, settings: FabricSettings, snapshot_id: str, rows: Sequence[Mapping[str, Any]]
+    tx: Tx,
+    fabric: str,
+    settings: FabricSettings,
+    snapshot_id: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    actor: Actor | None = None,
 ) -> str:
-    """Open a round with these items; the open one, if there is one already. Returns its id."""
+    """Open a round with these items; the open one, if there is one already. Returns its id.
+
+    `actor`: the person who asked for it; None: its time had come.
+    """
     tx.lock(f"fabric-round:{fabric}")
     if (present := round_store.latest(tx, fabric)) is not None and present["state"] == "open":
         return str(present["id"])
@@ -106,6 +116,9 @@ def open_round(
             "due_at": tx.now + (settings.round_every_s or _WEEK),
         },
     )
+    if actor is not None:
+        detail = {"round_id": round_id, "items": len(rows)}
+        audit.record(tx, actor=actor, action="fabric.round_opened", subject=f"fabric:{fabric}", detail=detail)
     return round_id
 
 
@@ -153,13 +166,19 @@ def enter(tx: Tx, fabric: str, round_id: str, number: int, result: Found, note: 
     item = next((one for one in rows if one["n"] == number), None)
     if item is None:
         raise BadInput(f"The round has the items 1 to {len(rows)}, not {number}.", where=round_id)
-    item |= {"result": result.value, "note": note, "by": actor.name, "at": tx.now}
+    item |= {"result": result.value, "note": clean_text(note), "by": actor.name, "at": tx.now}
     round_store.update(tx, round_id, {"items": rows})
+    detail = {"round_id": round_id, "item": number, "port": item["port"], "result": result.value}
+    audit.record(tx, actor=actor, action="fabric.round_result", subject=f"fabric:{fabric}", reason=note, detail=detail)
 
 
-def sign(tx: Tx, fabric: str, round_id: str, summary: str, *, actor: Actor) -> None:
-    """Close a round. What was not looked at needs a word why: the summary."""
+def sign(tx: Tx, fabric: str, round_id: str, summary: str, *, actor: Actor, blueprint: Blueprint | None = None) -> None:
+    """Close a round. What was not looked at needs a word why: the summary.
+
+    `blueprint`: the fabric's design, by which a node is known that is called otherwise than its place.
+    """
     row = _open(tx, fabric, round_id)
+    summary = clean_text(summary)
     left = [item["n"] for item in row["items"] if not item.get("result")]
     if left and not summary.strip():
         raise Conflict(f"{len(left)} items have no result (the first: {left[0]}); enter them, or say why in a summary.")
@@ -170,12 +189,12 @@ def sign(tx: Tx, fabric: str, round_id: str, summary: str, *, actor: Actor) -> N
     told = {"fabric": fabric, "round_id": round_id, "by": actor.name, "bad": bad}
     events.publish(tx, "fabric.round_signed", f"fabric:{fabric}", told)
     audit.record(tx, actor=actor, action="fabric.round_signed", subject=f"fabric:{fabric}", reason=summary, detail=told)
-    _keep_outcomes(tx, row)
+    _keep_outcomes(tx, row, blueprint)
 
 
-def _keep_outcomes(tx: Tx, row: sa.RowMapping) -> None:
+def _keep_outcomes(tx: Tx, row: sa.RowMapping, blueprint: Blueprint | None) -> None:
     """What was found at nodes' ports goes into their history, where trends read it."""
-    by_name = {host.name: host for host in hosts.of(tx, None).by_chassis.values()}
+    by_name = hosts.of(tx, blueprint).by_chassis
     by_node: dict[str, list[dict[str, Any]]] = {}
     for item in row["items"]:
         chassis = str(item["port"]).partition(" ")[0]

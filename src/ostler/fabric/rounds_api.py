@@ -54,8 +54,9 @@ def rounds_routes(routes: APIRouter, fabrics: Fabrics, authorize: Authorize) -> 
         return {"items": items, "next": items[-1]["id"] if len(items) == limit else None}
 
     @routes.post("/{fabric}/rounds", status_code=201, summary="Open a round now")
-    def begin(fabric: str, _who: Principal = technician) -> dict[str, Any]:
+    def begin(fabric: str, request: Request, who: Principal = technician) -> dict[str, Any]:
         settings = fabrics.settings(fabric)
+        actor = who.actor(request_id(request))
 
         def query(tx: Tx) -> rounds.Material | None:
             fabrics.check(tx, fabric)
@@ -67,7 +68,7 @@ def rounds_routes(routes: APIRouter, fabrics: Fabrics, authorize: Authorize) -> 
         rows = rounds.chosen(found, settings)
 
         def write(tx: Tx) -> dict[str, Any]:
-            round_id = rounds.open_round(tx, fabric, settings, found.snapshot_id, rows)
+            round_id = rounds.open_round(tx, fabric, settings, found.snapshot_id, rows, actor=actor)
             return round_view(round_store.get(tx, fabric, round_id))
 
         return db.write(write)
@@ -92,8 +93,11 @@ def rounds_routes(routes: APIRouter, fabrics: Fabrics, authorize: Authorize) -> 
     def sign(fabric: str, round_id: str, body: SignIn, request: Request, who: Principal = technician) -> dict[str, Any]:
         actor = who.actor(request_id(request))
 
+        design = db.read(lambda tx: fabrics.shelf.active(tx, fabric))
+        blueprint = None if design is None else design.blueprint
+
         def write(tx: Tx) -> dict[str, Any]:
-            rounds.sign(tx, fabric, round_id, body.summary, actor=actor)
+            rounds.sign(tx, fabric, round_id, body.summary, actor=actor, blueprint=blueprint)
             return round_view(round_store.get(tx, fabric, round_id))
 
         return db.write(write)

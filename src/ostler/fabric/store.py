@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from ostler.core.errors import NotFound
-from ostler.db.schema import agent_session, blueprint, fabric_cause, fabric_part, fabric_snapshot, job, link_event
+from ostler.db.schema import (
+    agent_session,
+    blueprint,
+    fabric_cause,
+    fabric_part,
+    fabric_snapshot,
+    finding,
+    job,
+    link_event,
+    ticket,
+    ticket_port,
+)
 from ostler.db.tx import Tx
 from ostler.fabric.model import Port
 from ostler.fabric.sweep import guid_text
@@ -22,6 +33,7 @@ _CHUNK = 400
 
 def activate_blueprint(tx: Tx, values: Mapping[str, Any]) -> None:
     """The new design of its fabric; the one before becomes history."""
+    tx.lock(f"blueprint:{values['fabric']}")
     mine = (blueprint.c.fabric == values["fabric"], blueprint.c.active.is_(sa.true()))
     tx.execute(blueprint.update().where(*mine).values(active=False))
     tx.execute(blueprint.insert().values(**values))
@@ -87,10 +99,18 @@ def snapshots(tx: Tx, fabric: str, *, after: str | None = None, limit: int = 100
     return tx.all(query.order_by(fabric_snapshot.c.id.desc()).limit(limit))
 
 
-def latest(tx: Tx, fabric: str) -> sa.RowMapping | None:
-    """The newest snapshot, without body and report."""
+def latest(tx: Tx, fabric: str, vantage: str | None = None) -> sa.RowMapping | None:
+    """The newest snapshot, of this vantage point if one is named, without body and report."""
     query = sa.select(*_LIGHT).where(fabric_snapshot.c.fabric == fabric)
+    if vantage is not None:
+        query = query.where(fabric_snapshot.c.vantage == vantage)
     return tx.one(query.order_by(fabric_snapshot.c.taken_at.desc(), fabric_snapshot.c.id.desc()).limit(1))
+
+
+def health_of(tx: Tx, snapshot_id: str | None) -> list[Mapping[str, Any]]:
+    """What a look's report says ails links; nothing once it is forgotten."""
+    found = tx.scalar(sa.select(fabric_snapshot.c.report["health"]).where(fabric_snapshot.c.id == snapshot_id))
+    return found or []
 
 
 def latest_by_vantage(tx: Tx, fabric: str, since: float) -> Sequence[sa.RowMapping]:
@@ -104,12 +124,13 @@ def latest_by_vantage(tx: Tx, fabric: str, since: float) -> Sequence[sa.RowMappi
     return tx.all(query.order_by(fabric_snapshot.c.taken_at.desc(), fabric_snapshot.c.id.desc()).limit(100))
 
 
-def before(tx: Tx, fabric: str, vantage: str, source: str) -> sa.RowMapping | None:
-    """The newest snapshot in full of the same vantage point and format: what deltas are taken from."""
+def before(tx: Tx, fabric: str, vantage: str, source: str, taken_at: float) -> sa.RowMapping | None:
+    """The last snapshot in full of the same vantage point and format until then: what deltas are taken from."""
     mine = (
         fabric_snapshot.c.fabric == fabric,
         fabric_snapshot.c.vantage == vantage,
         fabric_snapshot.c.source == source,
+        fabric_snapshot.c.taken_at <= taken_at,
         fabric_snapshot.c.body.is_not(None),
     )
     return tx.one(
@@ -121,10 +142,16 @@ def before(tx: Tx, fabric: str, vantage: str, source: str) -> sa.RowMapping | No
 
 
 def forget_bodies(tx: Tx, fabric: str, keep: int, limit: int) -> int:
-    """Drop what was seen in all but the newest `keep` snapshots; says how many."""
+    """Drop what was seen in all but the newest `keep` snapshots; says how many.
+
+    Of the `keep` vantage points that looked last, the last look in each format stays too: deltas are taken from it.
+    """
     mine = (fabric_snapshot.c.fabric == fabric, fabric_snapshot.c.body.is_not(None))
-    newest = sa.select(fabric_snapshot.c.id).where(*mine).order_by(fabric_snapshot.c.id.desc())
-    old = [row["id"] for row in tx.all(newest.offset(keep).limit(limit))]
+    columns = (fabric_snapshot.c.id, fabric_snapshot.c.vantage, fabric_snapshot.c.source)
+    rows = tx.all(sa.select(*columns).where(*mine).order_by(fabric_snapshot.c.id.desc()).limit(limit + 2 * keep))
+    last = {(row["vantage"], row["source"]): row["id"] for row in reversed(rows)}
+    kept = {row["id"] for row in rows[:keep]} | set(sorted(last.values(), reverse=True)[:keep])
+    old = [row["id"] for row in rows if row["id"] not in kept]
     if old:
         tx.execute(fabric_snapshot.update().where(fabric_snapshot.c.id.in_(old)).values(body=None))
     return len(old)
@@ -194,6 +221,12 @@ def set_part(tx: Tx, fabric: str, guid: int, values: Mapping[str, Any]) -> None:
     tx.execute(fabric_part.update().where(*mine).values(**values))
 
 
+def forget_part(tx: Tx, fabric: str, guid: int) -> bool:
+    """Whether there was one."""
+    mine = (fabric_part.c.fabric == fabric, fabric_part.c.guid == guid_text(guid))
+    return tx.execute(fabric_part.delete().where(*mine)).rowcount > 0
+
+
 def part_states(tx: Tx, fabric: str, guids: Iterable[int]) -> dict[int, str]:
     """GUID → state, of those that have a row."""
     found: dict[int, str] = {}
@@ -217,6 +250,36 @@ def part_places(tx: Tx, fabric: str) -> dict[int, tuple[Port, str]]:
 def open_causes(tx: Tx, fabric: str) -> Sequence[sa.RowMapping]:
     mine = (fabric_cause.c.fabric == fabric, fabric_cause.c.state == "open")
     return tx.all(sa.select(fabric_cause).where(*mine).order_by(fabric_cause.c.id))
+
+
+def count_causes(tx: Tx, fabric: str) -> Sequence[sa.RowMapping]:
+    """How many stand: rows of kind, confirmed, count."""
+    mine = (fabric_cause.c.fabric == fabric, fabric_cause.c.state == "open")
+    grouped = (fabric_cause.c.kind, fabric_cause.c.confirmed)
+    return tx.all(sa.select(*grouped, sa.func.count().label("count")).where(*mine).group_by(*grouped))
+
+
+def unfinished_tickets(tx: Tx, fabric: str) -> Iterator[tuple[sa.RowMapping, list[Port]]]:
+    """Tickets that only the fabric's proof closes, oldest first: id, key and evidence of each, and its ports."""
+    mine = (ticket.c.fabric == fabric, ticket.c.proof == "fabric", ticket.c.state != "done")
+    ports: dict[str, list[Port]] = {}
+    asked = sa.select(ticket_port.c.ticket_id, ticket_port.c.chassis, ticket_port.c.port)
+    for row in tx.all(asked.join(ticket, ticket.c.id == ticket_port.c.ticket_id).where(*mine)):
+        ports.setdefault(row["ticket_id"], []).append(Port(row["chassis"], row["port"]))
+    for row in tx.all(sa.select(ticket.c.id, ticket.c.key, ticket.c.evidence).where(*mine).order_by(ticket.c.id)):
+        yield row, ports.get(row["id"], [])
+
+
+def waits_for_proof(tx: Tx, ticket_id: str | None) -> bool:
+    """Whether a technician says that this ticket is done."""
+    state: str | None = tx.scalar(sa.select(ticket.c.state).where(ticket.c.id == ticket_id))
+    return state == "verifying"
+
+
+def nodes_told_of(tx: Tx, monitor: str) -> Sequence[str]:
+    """Ids of the nodes with a finding that this monitor said last and that still stands."""
+    mine = (finding.c.cleared_at.is_(None), finding.c.evidence["monitor"].as_string() == monitor)
+    return tx.conn.scalars(sa.select(finding.c.node_id).where(*mine).distinct().order_by(finding.c.node_id)).all()
 
 
 def causes(

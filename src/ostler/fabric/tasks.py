@@ -90,7 +90,10 @@ class Looks:
     def sweep(self) -> None:
         """A schedule: start what is due and open the weekly rounds."""
         for fabric in self._db.read(self._fabrics.names):
-            self._tend(fabric, self._fabrics.settings(fabric))
+            try:
+                self._tend(fabric, self._fabrics.settings(fabric))
+            except OstlerError as error:  # of one fabric; the others are looked at all the same
+                _log.warning("fabric.not_tended", fabric=fabric, error=str(error))
 
     def forget(self) -> None:
         """A schedule: drop what was seen long ago."""

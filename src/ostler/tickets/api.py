@@ -52,6 +52,12 @@ class DoneIn(_Model):
     evidence: str = Field(min_length=1, max_length=4000)
 
 
+class WithdrawIn(_Model):
+    """Why no evidence will come."""
+
+    reason: str = Field(min_length=1, max_length=1000)
+
+
 class CommentIn(_Model):
     """A note for whoever comes next."""
 
@@ -62,6 +68,7 @@ def router(db: Database, authorize: Authorize, console_url: str = "") -> APIRout
     """`/v1/tickets…`. `console_url`: where people reach the console; empty: by the name the request came to."""
     routes = APIRouter(prefix="/v1/tickets", tags=["tickets"])
     viewer, technician = Depends(authorize(Role.VIEWER)), Depends(authorize(Role.TECHNICIAN))
+    operator = Depends(authorize(Role.OPERATOR))
 
     def act(ticket_id: str, request: Request, who: Principal, use: Callable[[Tx, Actor], None]) -> dict[str, Any]:
         actor = who.actor(request_id(request))
@@ -130,6 +137,11 @@ def router(db: Database, authorize: Authorize, console_url: str = "") -> APIRout
     def done(ticket_id: str, body: DoneIn, request: Request, who: Principal = technician) -> dict[str, Any]:
         said = body.evidence
         return act(ticket_id, request, who, lambda tx, actor: service.done(tx, ticket_id, actor=actor, evidence=said))
+
+    @routes.post("/{ticket_id}/withdraw", summary="Close a ticket that nothing can prove any more")
+    def withdraw(ticket_id: str, body: WithdrawIn, request: Request, who: Principal = operator) -> dict[str, Any]:
+        why = body.reason
+        return act(ticket_id, request, who, lambda tx, actor: service.withdraw(tx, ticket_id, actor=actor, reason=why))
 
     @routes.post("/{ticket_id}/comment", summary="Leave a note on a ticket")
     def comment(ticket_id: str, body: CommentIn, request: Request, who: Principal = technician) -> dict[str, Any]:

@@ -231,6 +231,21 @@ def done(tx: Tx, ticket_id: str, *, actor: Actor, evidence: str) -> None:
     audit.record(tx, actor=actor, action="ticket.verifying", subject=ticket_id, reason=closing["evidence"])
 
 
+def withdraw(tx: Tx, ticket_id: str, *, actor: Actor, reason: str) -> None:
+    """Close a ticket that no look can prove any more: its fabric is gone, its design was wrong. An operator's word.
+
+    A look that sees the cause still opens another one.
+    """
+    row = store.locked(tx, ticket_id)
+    if row["state"] == TicketState.DONE:
+        raise Conflict(f"{ticket_id} is done already.")
+    if not reason.strip():
+        raise BadInput("Say why; a ticket is else closed only by evidence.", where="reason")
+    reason = clean_text(reason.strip())
+    closing = {"by": actor.name, "evidence": f"withdrawn: {reason}"}
+    _close(tx, row, closing, actor, action="ticket.withdrawn")
+
+
 def comment(tx: Tx, ticket_id: str, *, actor: Actor, text: str) -> None:
     """A note for whoever comes next; on a ticket that is done too."""
     row = store.locked(tx, ticket_id)

@@ -10,9 +10,13 @@ import pytest
 
 from ostler.brake.pause_file import PauseFile
 from ostler.core.clock import ManualClock
+from ostler.core.errors import BadInput
+from ostler.core.ids import new_id
 from ostler.db.engine import Database
-from ostler.fabric import store
+from ostler.db.tx import Tx
+from ostler.fabric import books, store
 from ostler.fabric.designs.fat_tree import fat_tree
+from ostler.fabric.look import Look
 from ostler.fabric.model import Blueprint, ChassisKind, Port
 from ostler.fabric.settings import FabricSettings
 from ostler.nodes import store as nodes
@@ -213,3 +217,74 @@ def test_a_link_that_goes_down_again_and_again_is_found_over_many_looks(site: Si
     site.look()
     assert site.open() == []
     assert [row["state"] for row in site.tickets() if row["id"] == ticket["id"]] == ["done"]
+
+
+def test_a_cable_that_stays_out_is_one_cause_and_reboots_nobody(site: Site) -> None:
+    site.look()
+    site.cabling.cut(Port("gpu-0005", "mlx5_3"))
+    for _ in range(4):
+        site.clock.advance(900)
+        site.look()
+        assert [row["kind"] for row in site.open()] == ["cable-absent"]
+    assert len(site.tickets()) == 1
+    assert site.findings("gpu-0005") == [("ib-uncabled", "mlx5_3/1")]
+
+
+def test_many_causes_are_written_in_turns_and_a_death_between_them_is_healed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(books, "BATCH", 2)
+    ports = [Port(f"gpu-000{n}", f"mlx5_{n}") for n in range(1, 6)]
+    for port in ports:
+        site.cabling.cut(port)
+    with monkeypatch.context() as dying:
+        dying.setattr(site.fabrics, "_go_on", _dies)
+        with pytest.raises(SystemExit):
+            site.look()
+    assert len(site.open()) == 2
+    site.look()
+    assert len(site.open()) == len(site.tickets()) == 5
+    for port in ports:
+        site.cabling.plug(port, site.blueprint.by_port[port].b)
+    site.look()
+    assert site.open() == []
+    assert {row["state"] for row in site.tickets()} == {"done"}
+    assert site.events("fabric.cause").count("fabric.cause_found") == 5
+
+
+def test_a_newer_look_takes_over_from_one_that_is_still_writing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(books, "BATCH", 1)
+    for number in (1, 2, 3):
+        site.cabling.cut(Port(f"gpu-000{number}", "mlx5_0"))
+    go_on = site.fabrics._go_on
+    taken: list[str] = []
+
+    def overtaken(tx: Tx, *, look: Look, rest: books.Rest) -> books.Rest | None:
+        if not taken:
+            taken.append(look.snapshot_id)
+            row = dict(
+                store.snapshot(tx, NET, look.snapshot_id), id=new_id("snap"), taken_at=look.taken_at + 1, body=None
+            )
+            store.insert_snapshot(tx, row)
+        return go_on(tx, look=look, rest=rest)
+
+    monkeypatch.setattr(site.fabrics, "_go_on", overtaken)
+    site.look()
+    assert len(site.open()) == 1  # what the newer look will say of the others is its business
+
+
+def test_a_ticket_that_nothing_can_prove_is_withdrawn_and_comes_back_if_it_is_so(site: Site) -> None:
+    site.cabling.cut(Port("gpu-0005", "mlx5_3"))
+    site.look()
+    (ticket,) = site.tickets()
+    with pytest.raises(BadInput, match="Say why"):
+        site.db.write(lambda tx: tickets.withdraw(tx, ticket["id"], actor=MARA, reason=" "))
+    site.db.write(lambda tx: tickets.withdraw(tx, ticket["id"], actor=MARA, reason="the hall is being taken down"))
+    (ticket,) = site.tickets()
+    assert (ticket["state"], ticket["closing"]["by"]) == ("done", MARA.name)
+    site.look()
+    assert sorted(row["state"] for row in site.tickets()) == ["done", "open"]
+
+
+def _dies(*_: object, **__: object) -> None:
+    raise SystemExit

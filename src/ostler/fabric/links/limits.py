@@ -25,7 +25,8 @@ class Limits:
     ndr_lasting_s: float = 7_500.0
     """Seconds (125 min). UFM PDR deterministic plugin."""
     clean_after_s: float = 7_560.0
-    """Seconds (126 min) without one symbol error after which a convicted NDR link is clean again. UFM PDR plugin."""
+    """Seconds (126 min) without one symbol error after which a convicted NDR link is clean again, and of quiet counters
+    after which the cause of any ill link is over. UFM PDR plugin."""
     ibta_errors_per_hour: float = 120.0
     """Symbol errors per hour before NDR (1e-12 of the bits). IBTA, as Oracle and NVSentinel (fatal) have it."""
 
