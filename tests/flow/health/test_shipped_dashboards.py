@@ -11,9 +11,12 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
+from ostler.core.actor import Actor
 from ostler.db.engine import Database
+from ostler.fabric import blueprints
 from ostler.fabric.designs.fat_tree import fat_tree
 from ostler.fabric.metrics import FabricMetrics
+from ostler.fabric.model import Port
 from ostler.fabric.service import Fabrics
 from ostler.fabric.settings import FabricSettings
 from ostler.health.model import HealthSettings
@@ -68,7 +71,10 @@ def exported(db: Database) -> set[str]:
     requests.seconds.labels("operator", "/").observe(0.1)
     registry.register(FleetMetrics(db, [Loop("jobs", lambda: 1.0, 30.0)]))
     fabrics = Fabrics(db, {"compute": FabricSettings()}, HealthSettings(), lambda *_: None)
-    fabrics.take_in("compute", Cabling(fat_tree(8, 8)).collection(), taken_at=db.clock.now())
+    cabling = Cabling(fat_tree(8, 8))
+    db.write(lambda tx: blueprints.take_in(tx, "compute", cabling.blueprint, [], actor=Actor("person:mara")))
+    cabling.cut(Port("gpu-0001", "mlx5_0"))
+    fabrics.take_in("compute", cabling.collection(), taken_at=db.clock.now())
     registry.register(FabricMetrics(fabrics))
     lines = generate_latest(registry).decode().splitlines()
     return {re.split(r"[{ ]", line, maxsplit=1)[0] for line in lines if line and not line.startswith("#")}
