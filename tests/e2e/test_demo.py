@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("demo")  # one worker, so that the story is told once
+
 DEMO = [sys.executable, "-m", "ostler", "demo"]
 NODES = 23
 """One more than the story needs: nothing happens to the last."""

@@ -39,6 +39,9 @@ FALLEN = "NVRM: Xid (PCI:0000:18:00): 79, pid='<unknown>', name=<unknown>, GPU h
 """Fatal: rebooted at once, through the BMC."""
 
 
+pytestmark = pytest.mark.xdist_group("killed-remediation")  # one worker, one API server
+
+
 @pytest.fixture(scope="module")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
     """A real API server; None where there is none, and then only the drain is not tested."""

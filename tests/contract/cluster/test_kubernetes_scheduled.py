@@ -25,7 +25,7 @@ from ostler.core.ids import PermitId
 from tests import kubernetes_server
 from tests.contract.cluster.conftest import Budget
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("kubernetes-scheduled")]
 PERMIT = PermitId("permit_of_a_test")
 GPUS = {"nvidia.com/gpu": "8"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -96,14 +97,16 @@ def test_a_device_that_may_not_be_opened(stand_in: Callable[[str], Path]) -> Non
         collector(environment=only(folder)).collect(Want())
 
 
-def test_a_hanging_tool_ends_at_its_deadline_with_all_its_children(lab: FabricLab) -> None:
+def test_a_hanging_tool_ends_at_its_deadline_with_all_its_children(
+    lab: FabricLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     word = f"ostler-nobody-{os.getpid()}"
     environment = {**lab.environment(MONITOR), "IBSIM_SOCKNAME": word}
-    before = set(Path("/tmp").glob("ostler-fabric-*"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     collection = lab.hanging(MONITOR, environment).collect(Want(counters=True))
     assert {output.status for output in collection.outputs} == {None}
     assert processes(word) == []
-    assert set(Path("/tmp").glob("ostler-fabric-*")) <= before
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_tool_leaves_running_is_ended(lab: FabricLab, stand_in: Callable[[str], Path]) -> None:

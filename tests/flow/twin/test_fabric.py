@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from ostler.health import orders
 from ostler.health.orders import OrderOutcome
 from ostler.twin.fabric import Plug
@@ -11,6 +13,8 @@ from ostler.twin.script import parse
 from ostler.twin.strikes import Strikes
 from ostler.wire.agent import Verdict
 from tests.flow.twin.world import World, until
+
+pytestmark = pytest.mark.xdist_group("twin-fabric")
 
 
 def look(world: World, name: str) -> OrderOutcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from ostler.db.schema import agent_certificate
@@ -12,6 +13,8 @@ from ostler.twin.node import Phase
 from ostler.twin.script import parse
 from ostler.twin.strikes import Strikes
 from tests.flow.twin.world import World, until
+
+pytestmark = pytest.mark.xdist_group("twin-fleet")
 
 
 def strike(world: World, *rows: dict[str, object]) -> None:
