@@ -11,7 +11,7 @@ from ostler.core.actor import Actor
 from ostler.core.ids import new_id
 from ostler.db.engine import Database
 from ostler.db.tx import Tx
-from ostler.fabric import blueprints, books, hosts, store
+from ostler.fabric import blueprints, books, hosts, parts, store
 from ostler.fabric.designs.fat_tree import fat_tree
 from ostler.fabric.diagnosis import diagnose
 from ostler.fabric.link_causes import with_health
@@ -143,7 +143,7 @@ class Net:
 
         def write(tx: Tx) -> None:
             store.insert_snapshot(tx, row)
-            books.learn_parts(tx, look)
+            parts.learn(tx, look)
             books.converge(tx, look, HealthSettings(), remediation.consider)
 
         self.db.write(write)

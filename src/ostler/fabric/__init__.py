@@ -11,5 +11,6 @@ Read it as the data goes:
 | `links/` | two snapshots, readings of modules | what ails links that are where they belong |
 | `report.py` | all that | the document that every face shows |
 
-All of these are pure. Over them `store.py`, `service.py`, `tasks.py` and `api.py` keep the books of a server.
+All of these are pure. Over them `service.py` takes a look in, `books.py` and `parts.py` bring the
+books in line with it, `tasks.py` says when to look, `rounds.py` keeps what people look at; `store.py`, `api.py`.
 """

@@ -16,8 +16,9 @@ from ostler.access.api import Authorize, request_id
 from ostler.access.model import Principal, Role
 from ostler.audit import service as audit
 from ostler.core.clock import iso, iso_or_none
-from ostler.core.errors import BadInput, Conflict, NotFound
+from ostler.core.errors import BadInput, NotFound
 from ostler.db.tx import Tx
+from ostler.fabric import parts as part_service
 from ostler.fabric import push, store, tasks
 from ostler.fabric.blueprint_api import blueprint_routes, blueprint_view
 from ostler.fabric.places import archive
@@ -194,24 +195,7 @@ def _parts(routes: APIRouter, fabrics: Fabrics, authorize: Authorize) -> None:
 
         def write(tx: Tx) -> dict[str, Any]:
             fabrics.check(tx, fabric)
-            places = store.part_places(tx, fabric)
-            if number not in places:
-                raise NotFound(f"The fabric '{fabric}' has seen no part {guid}.")
-            port, state = places[number]
-            if state != "replaced":
-                raise Conflict(f"{guid} is {state} at {port}; there is nothing to approve.")
-            for other, (place, known) in places.items():
-                if place == port and known == "known":
-                    store.set_part(tx, fabric, other, {"state": "gone", "last_seen": tx.now})
-            store.set_part(tx, fabric, number, {"state": "known", "actor": actor.name, "last_seen": tx.now})
-            audit.record(
-                tx,
-                actor=actor,
-                action="fabric.part_approved",
-                subject=f"fabric:{fabric}",
-                reason=body.reason,
-                detail={"guid": guid, "place": str(port)},
-            )
+            port = part_service.approve(tx, fabric, number, actor=actor, reason=body.reason)
             return {"guid": guid, "chassis": port.chassis, "port": port.name, "state": "known"}
 
         return db.write(write)
@@ -225,17 +209,7 @@ def _parts(routes: APIRouter, fabrics: Fabrics, authorize: Authorize) -> None:
 
         def write(tx: Tx) -> None:
             fabrics.check(tx, fabric)
-            if not store.forget_part(tx, fabric, number):
-                raise NotFound(f"The fabric '{fabric}' has seen no part {guid}.")
-            told = {"guid": guid}
-            audit.record(
-                tx,
-                actor=actor,
-                action="fabric.part_forgotten",
-                subject=f"fabric:{fabric}",
-                reason=body.reason,
-                detail=told,
-            )
+            part_service.forget(tx, fabric, number, actor=actor, reason=body.reason)
 
         db.write(write)
 

@@ -6,7 +6,7 @@ cleared, and what nobody could see stays as it was: *unknown* opens nothing and 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,6 @@ from ostler.fabric.look import Look
 from ostler.fabric.model import Cause, CauseKind, Port, Verdict
 from ostler.fabric.node_findings import Consider
 from ostler.fabric.report import Names, move_document
-from ostler.fabric.sweep import guid_text
 from ostler.fabric.work import key_of, work
 from ostler.health.model import HealthSettings
 from ostler.tickets import service as tickets
@@ -100,46 +99,6 @@ def _settle(
 def lock(tx: Tx, fabric: str) -> None:
     """One look at a fabric is written down at a time."""
     tx.lock(f"fabric:{fabric}")
-
-
-def learn_parts(tx: Tx, look: Look) -> None:
-    """Which GUID is where: what is new is learnt, what replaces a known part waits for a person's word."""
-    known = store.part_places(tx, look.fabric)
-    waiting = {found: registry_place(port) for port, (_, found) in look.seen.replaced.items()}
-    fresh: dict[int, Port] = {}
-    for port, end in look.seen.ends.items():
-        if end.guid not in known and end.guid not in waiting and look.seen.answered(port.chassis):
-            fresh[end.guid] = registry_place(port)
-    told = "\n".join(look.seen.unplaced)
-    placed = {guid: at for guid, at in fresh.items() if at.chassis != guid_text(guid) and guid_text(guid) not in told}
-    store.insert_parts(tx, look.fabric, placed, "known")
-    store.insert_parts(tx, look.fabric, {guid: at for guid, at in waiting.items() if guid not in known}, "replaced")
-    for guid, at in waiting.items():
-        if guid in known and known[guid] != (at, "replaced"):
-            # Put back after it had gone, or in another place than where it waited.
-            values = {"state": "replaced", "chassis": at.chassis, "port": at.name, "actor": None, "last_seen": tx.now}
-            store.set_part(tx, look.fabric, guid, values)
-    for guid in _withdrawn(look, known, waiting):
-        store.set_part(tx, look.fabric, guid, {"state": "gone", "last_seen": tx.now})
-
-
-def _withdrawn(look: Look, known: Mapping[int, tuple[Port, str]], waiting: Mapping[int, Port]) -> Iterable[int]:
-    """Parts that waited for a word and are out again: the known one is back in their place."""
-    asked = {at: guid for guid, (at, state) in known.items() if state == "replaced" and guid not in waiting}
-    if not asked:
-        return
-    for port, end in look.seen.ends.items():
-        at = registry_place(port)
-        if at in asked and known.get(end.guid) == (at, "known") and look.seen.port_answered(port):
-            yield asked.pop(at)
-
-
-def registry_place(port: Port) -> Port:
-    """The place of the part that has this port: an HCA without its port's number, a switch's module."""
-    head, slash, tail = port.name.rpartition("/")
-    if tail.isdecimal():
-        return Port(port.chassis, head)
-    return port if not slash else Port(port.chassis, port.name)
 
 
 # ── causes ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""From what a collector brought to sweeps, with everything the tools complained of. Called by `fabric/tasks.py`. Pure.
+"""From what a collector brought to sweeps, with everything the tools complained of. Called by `service.py`. Pure.
 
 An exit status of 0 proves nothing: ibnetdiscover leaves out what did not answer and says so on stderr only
 (reference: libibnetdisc's ibnetdisc.c and query_smp.c). So every complaint becomes a `Problem`, and one that may hide a

@@ -23,7 +23,7 @@ from ostler.core.ids import new_id
 from ostler.db.engine import Database
 from ostler.db.tx import Tx
 from ostler.events import service as events
-from ostler.fabric import books, hosts, store
+from ostler.fabric import books, hosts, parts, store
 from ostler.fabric.blueprints import Design, Shelf
 from ostler.fabric.collect import Evidence, evidence
 from ostler.fabric.diagnosis import diagnose
@@ -196,7 +196,7 @@ class Fabrics:
             )
             if not late:  # what is older than what the books say is history, and changes nothing
                 store.insert_events(tx, fresh)
-                books.learn_parts(tx, look)
+                parts.learn(tx, look)
                 rest = books.converge(tx, look, self._health, self._consider)
             return True
 

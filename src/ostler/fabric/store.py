@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -225,17 +225,6 @@ def forget_part(tx: Tx, fabric: str, guid: int) -> bool:
     """Whether there was one."""
     mine = (fabric_part.c.fabric == fabric, fabric_part.c.guid == guid_text(guid))
     return tx.execute(fabric_part.delete().where(*mine)).rowcount > 0
-
-
-def part_states(tx: Tx, fabric: str, guids: Iterable[int]) -> dict[int, str]:
-    """GUID → state, of those that have a row."""
-    found: dict[int, str] = {}
-    wanted = [guid_text(guid) for guid in guids]
-    for start in range(0, len(wanted), _CHUNK):
-        mine = (fabric_part.c.fabric == fabric, fabric_part.c.guid.in_(wanted[start : start + _CHUNK]))
-        for row in tx.all(sa.select(fabric_part.c.guid, fabric_part.c.state).where(*mine)):
-            found[int(row["guid"], 16)] = row["state"]
-    return found
 
 
 def part_places(tx: Tx, fabric: str) -> dict[int, tuple[Port, str]]:

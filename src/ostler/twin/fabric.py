@@ -32,7 +32,6 @@ UPLINK = 33
 """First port of a leaf that goes up: the lower half of a QM9700 is for nodes."""
 SWITCH_PORTS = 64
 SWITCH_MODEL = "MQM9700"
-HCA_MODEL = "MT4129"
 _OUI_HCA, _OUI_SWITCH = 0xB83FD2, 0xFC6A1C
 """Of NVIDIA Networking (IEEE registry), so that GUIDs look like those of the field."""
 _WIDTH, _SPEED = 4, "NDR"

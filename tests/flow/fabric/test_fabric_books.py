@@ -61,7 +61,7 @@ def test_a_part_that_was_taken_out_and_put_back_waits_for_a_word_again(site: Sit
     site.cabling.guids[node] = first
     site.look()
     assert [row["kind"] for row in site.open()] == ["part-replaced"]
-    assert site.db.read(lambda tx: store.part_states(tx, NET, [first])) == {first: "replaced"}
+    assert site.db.read(lambda tx: store.part_places(tx, NET))[first][1] == "replaced"
 
 
 def test_a_part_that_was_moved_is_learnt_anew_when_a_person_says_so(site: Site) -> None:

@@ -131,7 +131,7 @@ def test_a_replaced_hca_is_no_fault_and_waits_for_a_word(site: Site) -> None:
     assert site.tickets() == []
     (waiting,) = site.db.read(lambda tx: store.parts(tx, NET, state="replaced"))
     assert (waiting["chassis"], waiting["port"]) == ("gpu-0002", "mlx5_4")
-    assert site.db.read(lambda tx: store.part_states(tx, NET, [old])) == {old: "known"}
+    assert site.db.read(lambda tx: store.part_places(tx, NET))[old][1] == "known"
 
 
 def test_an_unmanaged_node_is_told_of_and_left_alone(site: Site) -> None:

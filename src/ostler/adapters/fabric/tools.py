@@ -30,7 +30,7 @@ _AT_ONCE = "8"
 
 @dataclass(frozen=True)
 class Settings:
-    """How to look. Every field may stand in `[fabric]` of the configuration."""
+    """How to look. `ground.py` makes it of `[fabrics.NAME]`."""
 
     vantage: str
     ca: str = ""
@@ -60,7 +60,7 @@ class ToolsCollector:
     def __init__(self, settings: Settings, real: Callable[[], float]) -> None:
         for what, text in (("ca", settings.ca), ("config", settings.config), ("subnet_list", settings.subnet_list)):
             if text and (not _SAFE.fullmatch(text) or text.startswith("-")):
-                raise BadInput(f"{text!r} has characters that are not taken here.", where=f"[fabric] {what}")
+                raise BadInput(f"{text!r} has characters that are not taken here.", where=f"[fabrics] {what}")
         self._settings = settings
         self._real = real
         # The search path is ours, not the server's: it is the same for a service and for a shell.
@@ -153,7 +153,7 @@ class ToolsCollector:
             # Over there it must end even if nobody here is left to say so.
             argv = ["timeout", "-k", "5", f"{seconds:.0f}", *argv]
             if unsafe := next((part for part in argv if not _SAFE.fullmatch(part)), None):
-                raise BadInput(f"{unsafe!r} has characters that are not taken here.", where="[fabric] environment")
+                raise BadInput(f"{unsafe!r} has characters that are not taken here.", where="[fabrics] through")
         done = self._commands.run([*settings.prefix, *argv], folder, seconds + (5 if settings.remote else 0))
         if settings.remote and done.status == 124:
             return Finished(done.data, done.stderr, None, done.seconds)
