@@ -84,17 +84,16 @@ def designed_in(designs: Designs) -> CablingOf:
     """The designs in the books; a node is found in one by its slot, else by its name (`fabric/hosts.py`)."""
 
     def cabling_of(tx: Tx, node: Node) -> Sequence[Designed]:
-        host = hosts.Host(node.id, node.name, node.slot or "", node.state, node.service, node.busy, bool(node.cordoned))
         found = []
         for fabric in designs.names(tx):
             design = designs.shelf.active(tx, fabric)
             if design is None:
                 continue
-            mine = hosts.match(design.blueprint, [host])
+            mine = hosts.of(tx, design.blueprint)  # among all nodes, as a sweep has it: who is in which place
             found += [
                 Designed(fabric, design.blueprint, chassis, mine.names)
-                for chassis in mine.by_chassis
-                if chassis in design.blueprint.by_chassis
+                for chassis, host in mine.by_chassis.items()
+                if host.id == node.id and chassis in design.blueprint.by_chassis
             ]
         return found
 

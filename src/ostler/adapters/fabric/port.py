@@ -1,4 +1,4 @@
-"""What Ostler asks of whatever looks at a fabric. Called by `fabric/tasks.py`; `ground.py` builds it of `[fabrics.NAME]`.
+"""What Ostler asks of whatever looks at a fabric. Called by `fabric/tasks.py`; `ground.py` makes it of `[fabrics]`.
 
 A collector hands over what the tools printed, word for word, with what they complained of: an exit status of 0 proves
 nothing. `fabric/collect.py` makes sweeps of it.
